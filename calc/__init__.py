@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from calc.catalog import load as load
     from calc.errors import CalcError as CalcError
+    from calc.measured import accuracy as accuracy
     from calc.model import Model as Model
     from calc.model import Pass as Pass
     from calc.sweeps import sweep as sweep
@@ -30,6 +31,7 @@ _HOMES = {
     "CalcError": "calc.errors",
     "Model": "calc.model",
     "Pass": "calc.passes",
+    "accuracy": "calc.measured",
     "compare": "calc.views",
     "crossover": "calc.symbolic",
     "explain": "calc.symbolic",
@@ -47,6 +49,7 @@ __all__ = [
     "CalcError",
     "Model",
     "Pass",
+    "accuracy",
     "compare",
     "crossover",
     "explain",

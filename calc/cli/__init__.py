@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "formula": "Show the symbolic formula behind a figure.",
     "crossover": "Find from which length on A is dearer than B.",
     "import": "Turn a config.json into a preset.",
+    "accuracy": "Compare modelled figures with published measurements.",
     "schema": "Print the JSON schemas of presets and results.",
     "validate": "Prove the formulas against PyTorch, operation by operation.",
 }

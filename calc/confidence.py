@@ -1,0 +1,72 @@
+"""How far off modelled figures are: the errors that ``calc accuracy`` measured on published measurements.
+
+Exact counts need none of this. A modelled figure (time, peak memory, money) carries the error of its kind: the band in
+which measured values lay around predicted ones, the median error, and on how many measurements it was found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from calc.catalog import presets_folder
+from calc.errors import UnknownName
+from calc.records import Record, named_record
+from calc.results import Figure
+
+ERRORS = "errors.json"
+"""In ``presets/measurements``; ``calc accuracy -o`` writes it."""
+
+
+@named_record
+class KnownError(Record):
+    """The error of one kind of figure: |predicted / measured − 1| over ``n`` published measurements.
+
+    ``low`` and ``high``: the 10th and 90th percentile of measured / predicted.
+    """
+
+    quantity: str
+    n: int
+    median: float
+    mean: float
+    p90: float
+    bias: float
+    low: float
+    high: float
+
+    def text(self) -> str:
+        """Say it in a few words.
+
+        >>> KnownError(quantity="x", n=9, median=0.05, mean=0.06, p90=0.1, bias=0, low=0.9, high=1.1).text()
+        '±5 % median, 10 % at the 90th percentile, 9 measurements'
+        """
+        return (
+            f"±{100 * self.median:.2g} % median, {100 * self.p90:.2g} % at the 90th percentile, {self.n} measurements"
+        )
+
+    def figure(self, value: float, unit: str) -> Figure:
+        """Return a modelled figure with the band in which eight of ten measurements lay."""
+        return Figure(value, unit, "modelled", low=value * self.low, high=value * self.high)
+
+
+@cache
+def known_errors() -> Mapping[str, KnownError]:
+    """Return the recorded errors by quantity."""
+    data: dict[str, Any] = json.loads((presets_folder() / "measurements" / ERRORS).read_text("utf-8"))
+    return {name: KnownError(quantity=name, **entry) for name, entry in data["errors"].items()}
+
+
+def error_of(quantity: str) -> KnownError:
+    """Return the measured error of a kind of figure; of the wider kind where the kind itself was never measured.
+
+    Raises:
+        UnknownName: neither it nor a wider kind has been measured.
+    """
+    known, name = known_errors(), quantity
+    while name:
+        if name in known:
+            return known[name]
+        name = name.rpartition(".")[0]
+    raise UnknownName("measured error", quantity, known)

@@ -1,0 +1,46 @@
+"""The JSON contract: what ``--format json`` prints, and what a preset file holds.
+
+Integers are exact and in base units (bytes, FLOP, parameters). A figure that is an expectation (the bytes of expert
+weights that a batch touches) is a float. The tests validate every command's output against these models.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from calc.errors import UnknownName
+from calc.schema.accuracy import Accuracy
+from calc.schema.base import Answer
+from calc.schema.formulas import Crossover, Formula, Formulas
+from calc.schema.models import Compare, List, Operations, Show
+from calc.schema.proofs import Validate
+
+DOCUMENTS: dict[str, type[Answer]] = {
+    "show": Show,
+    "compare": Compare,
+    "list": List,
+    "ops": Operations,
+    "formula": Formula,
+    "formulas": Formulas,
+    "crossover": Crossover,
+    "validate": Validate,
+    "accuracy": Accuracy,
+}
+
+
+def schema(what: str) -> dict[str, Any]:
+    """Return the JSON schema of a preset (``preset``) or of a command's JSON output.
+
+    Raises:
+        UnknownName: no such document.
+
+    >>> schema("show")["properties"]["schema_version"]["const"]
+    1
+    """
+    if what == "preset":
+        from calc.catalog import adapter
+
+        return adapter().json_schema()
+    if what not in DOCUMENTS:
+        raise UnknownName("document", what, ["preset", *DOCUMENTS])
+    return DOCUMENTS[what].model_json_schema(by_alias=True)

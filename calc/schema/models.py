@@ -1,0 +1,193 @@
+"""Cards, comparisons, lists and operation tables."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from calc.schema.base import Answer, Document
+
+
+class ModelFacts(Document):
+    """Which model the figures are of."""
+
+    name: str
+    title: str
+    source: str
+    n_layers: int
+    d_model: int
+    vocab_size: int
+    max_context: int | None
+
+
+class PassFacts(Document):
+    """The setting: sequences, tokens (of the encoder, too, where there is one), and what is counted."""
+
+    batch: int
+    context: int
+    source: int | None
+    causal: bool
+    counts: Literal["matmul", "all"]
+
+
+class ParameterFacts(Document):
+    """Parameters; the seven parts add up to ``total``."""
+
+    total: int
+    active: int = Field(description="total less the routed experts that a token does not use")
+    active_matmul: int = Field(description="active, less tables that are looked up and not multiplied by")
+    embedding: int
+    attention: int
+    ffn: int
+    router: int
+    norm: int
+    head: int
+    other: int
+    mtp: int = Field(description="multi-token prediction modules, not in the total")
+
+
+class WeightFacts(Document):
+    """Bytes of the weights."""
+
+    dtype: str
+    bytes: int
+
+
+class CacheFacts(Document):
+    """Logical bytes that the batch keeps between steps."""
+
+    dtype: str
+    bytes_per_token: int = Field(description="what one sequence's cache grows by with the next token")
+    bytes: int = Field(description="keys, values and latents of the positions kept")
+    state_bytes: int = Field(description="recurrent and convolution states, whose size does not depend on the context")
+    multi_head_bytes: int = Field(description="what multi-head attention with the same heads would keep, in bf16")
+    by_kind: dict[str, int]
+
+
+class FlopFacts(Document):
+    """FLOPs: a prompt of ``context`` tokens per sequence, one new token each, one training step."""
+
+    prefill: int
+    decode: int
+    train: int
+
+
+class PhaseFacts(Document):
+    """One figure for each phase of serving."""
+
+    prefill: int | float
+    decode: int | float
+
+
+class ComplexityFacts(Document):
+    """The power of the sequence length in a prefill's attention FLOPs."""
+
+    exponent: float
+
+
+class Traffic(Document):
+    """Bytes moved, by the role of the tensor."""
+
+    weight: int | float
+    activation: int | float
+    cache: int | float
+
+
+class Costs(Document):
+    """One model's costs in one setting."""
+
+    model: ModelFacts
+    pass_: PassFacts = Field(alias="pass")
+    params: ParameterFacts
+    weights: WeightFacts
+    cache: CacheFacts
+    flops: FlopFacts
+    flops_by_form: dict[str, dict[str, int]] = Field(
+        description="FLOPs by phase, for a mechanism that can be computed in several forms (naive, absorbed)"
+    )
+    traffic: PhaseFacts = Field(description="bytes moved when nothing is fused")
+    traffic_by_role: dict[str, Traffic]
+    intensity: PhaseFacts = Field(description="FLOP per byte moved")
+    complexity: dict[str, ComplexityFacts]
+    provenance: Literal["exact", "modelled", "estimate"]
+    low: Costs | None = Field(None, description="the least that an estimated architecture may cost")
+    high: Costs | None = Field(None, description="the most")
+
+
+class Show(Answer, Costs):
+    """``calc show``."""
+
+    kind: Literal["show"]
+
+
+class Compare(Answer):
+    """``calc compare``."""
+
+    kind: Literal["compare"]
+    models: list[Costs]
+
+
+class ListedModel(Document):
+    """A line of ``calc list``."""
+
+    name: str
+    title: str
+    params: int
+    active: int
+    layers: int
+    mechanisms: str
+    max_context: int | None
+    source: str
+
+
+class List(Answer):
+    """``calc list``."""
+
+    kind: Literal["list"]
+    models: list[ListedModel]
+
+
+class OperationsModel(Document):
+    """Which model a table is of."""
+
+    name: str
+    source: str
+
+
+class OperationsPass(PassFacts):
+    """The setting of an operation table."""
+
+    phase: Literal["prefill", "decode"]
+
+
+class OperationFacts(Document):
+    """A line of the operation table; figures include ``repeat``."""
+
+    path: str
+    layer_kind: str
+    operation: str
+    formula: str
+    repeat: int
+    params: int
+    flops: int
+    bytes: int | float
+    bytes_by_role: Traffic
+
+
+class OperationTotals(Document):
+    """The table's sums."""
+
+    params: int
+    flops: int
+    bytes: int | float
+
+
+class Operations(Answer):
+    """``calc ops``."""
+
+    kind: Literal["ops"]
+    model: OperationsModel
+    pass_: OperationsPass = Field(alias="pass")
+    operations: list[OperationFacts]
+    total: OperationTotals
