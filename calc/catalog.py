@@ -1,4 +1,4 @@
-"""Models by name or path: shipped presets, a user's preset file, or a config.json.
+"""Models and accelerators by name or path: shipped presets, a user's preset file, or a model's config.json.
 
 A shipped preset is trusted, because the tests have validated it, and loads without pydantic; a file from anywhere else
 is validated first.
@@ -19,6 +19,7 @@ from calc.model import Model
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
+    from calc.hardware import Accelerator
     from calc.importers.huggingface import Imported
 
 MAX_FILE_BYTES = 8 * 2**20
@@ -56,29 +57,59 @@ def load(model: str | Path | Model) -> Model:
         raise SpecError(f"model = {shortened(repr(model))} is neither a name, a path nor a Model")
     if isinstance(model, str) and (preset := _preset(model)):
         return Model.build(tomllib.loads(preset.read_text("utf-8")))
-    try:
-        path = Path(model).expanduser()
-        exists = bool(str(model)) and path.exists()
-    except (OSError, ValueError, RuntimeError):
-        exists = False
-    if not exists:
+    path = _existing(model)
+    if path is None:
         raise _missing(str(model))
     return from_file(path)
 
 
-def _preset(name: str) -> Path | None:
+def load_accelerator(accelerator: str | Path | Accelerator) -> Accelerator:
+    """Return an accelerator from a preset's name or a preset file.
+
+    Raises:
+        UnknownName: neither a preset nor a path; near presets are suggested.
+        SpecError: the file cannot be read, or describes an accelerator that cannot be.
+
+    >>> load_accelerator("h100-sxm").memory_bytes // 2**30
+    80
+    """
+    from calc.hardware import Accelerator
+
+    if isinstance(accelerator, Accelerator):
+        return accelerator
+    if not isinstance(accelerator, (str, Path)):
+        raise SpecError(f"accelerator = {shortened(repr(accelerator))} is neither a name, a path nor an Accelerator")
+    if isinstance(accelerator, str) and (preset := _preset(accelerator, "accelerators")):
+        return Accelerator.build(tomllib.loads(preset.read_text("utf-8")))
+    path = _existing(accelerator)
+    if path is None:
+        raise _missing(str(accelerator), "accelerators")
+    return parse_accelerator(read_text(path), str(path))
+
+
+def _existing(text: str | Path) -> Path | None:
+    """Return the path that a text names, if something is there."""
+    try:
+        path = Path(text).expanduser()
+        return path if str(text) and path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def _preset(name: str, kind: str = "models") -> Path | None:
     """Return where a shipped preset lies, if there is one of this name."""
     if not name.isascii() or len(name) > 100 or not name.replace("-", "").replace(".", "").replace("_", "").isalnum():
         return None
-    path = presets_folder() / "models" / f"{name}.toml"
+    path = presets_folder() / kind / f"{name}.toml"
     return path if path.is_file() else None
 
 
-def _missing(text: str) -> SpecError | UnknownName:
+def _missing(text: str, kind: str = "models") -> SpecError | UnknownName:
     """Say that there is no such file, or no such preset; a path may have been meant as a preset's name."""
     if not any(sign in text for sign in "/\\") and not text.endswith((".toml", ".json")):
-        return UnknownName("preset", text, names(), "`calc list` shows all presets")
-    found = near(text, names())
+        what, listing = ("preset", "calc list") if kind == "models" else ("accelerator", "calc list accelerators")
+        return UnknownName(what, text, names(kind), f"`{listing}` shows all {what}s")
+    found = near(text, names(kind))
     advice = f"; did you mean the preset {' or '.join(found)}?" if found else ""
     return SpecError(f"no such file: {shortened(text, 200)}{advice}")
 
@@ -220,10 +251,19 @@ def parse_toml(text: str, origin: str) -> Model:
     Raises:
         SpecError: malformed TOML, or a model that cannot be; names the field, the value and the file.
     """
+    return validate(toml_table(text, origin), origin)
+
+
+def toml_table(text: str, origin: str) -> dict[str, Any]:
+    """Parse TOML from anywhere.
+
+    Raises:
+        SpecError: malformed, or longer or deeper than any preset.
+    """
     try:
         if len(text) > MAX_TOML or any(map(_deep_key, text.splitlines())):
             raise SpecError(f"{origin} is not a preset: longer, or nested deeper, than any can be")
-        data = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{origin} is not valid TOML: {error}") from None
     except RecursionError:
@@ -232,7 +272,32 @@ def parse_toml(text: str, origin: str) -> Model:
         raise
     except ValueError as error:
         raise SpecError(f"{origin} is not usable TOML: {error}") from None
-    return validate(data, origin)
+
+
+def parse_accelerator(text: str, origin: str) -> Accelerator:
+    """Parse and validate an accelerator's preset.
+
+    Raises:
+        SpecError: malformed TOML, or an accelerator that cannot be; names the field, the value and the file.
+    """
+    from pydantic import ValidationError
+
+    data = toml_table(text, origin)
+    try:
+        found: Accelerator = accelerator_adapter().validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        raise SpecError(f"{describe(error)} ({origin})") from None
+    return found
+
+
+@cache
+def accelerator_adapter() -> TypeAdapter[Accelerator]:
+    """Return pydantic's validator of the accelerator's specification, which also writes its JSON schema."""
+    from pydantic import TypeAdapter
+
+    from calc.hardware import Accelerator
+
+    return TypeAdapter(Accelerator)
 
 
 @cache
@@ -296,3 +361,9 @@ def all_models() -> Iterator[Model]:
     """Yield every shipped model."""
     for name in names():
         yield load(name)
+
+
+def all_accelerators() -> Iterator[Accelerator]:
+    """Yield every shipped accelerator."""
+    for name in names("accelerators"):
+        yield load_accelerator(name)

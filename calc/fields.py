@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LARGEST = 10**12
 """No dimension of a model is larger; a bigger one is a slip of the keyboard."""
+FASTEST = 1e21
+"""No single device computes or moves more in a second."""
 
 
 class _Whole:
@@ -31,6 +33,17 @@ class _Whole:
         return core_schema.int_schema(strict=True, ge=self.at_least, le=LARGEST)
 
 
+class _Real:
+    """A positive finite number, strictly: whole numbers too, no booleans, no digits in quotes."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.float_schema(strict=True, gt=0, le=FASTEST, allow_inf_nan=False)
+
+
+Rate = Annotated[float, _Real()]
+"""Of something by the second, the hour or the watt: positive and finite."""
 Positive = Annotated[int, _Whole(1)]
 Natural = Annotated[int, _Whole(0)]
 
