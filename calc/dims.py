@@ -6,9 +6,11 @@ given here; a pass binds ``b``, ``t``, ``s`` and ``m``; a model binds ``d`` and 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from calc.records import Record, record
+
+Axis: TypeAlias = Literal["", "tp", "rest", "expert_tp", "ep", "vocab"]
 
 
 @record
@@ -24,6 +26,13 @@ class Dim(Record):
     """The usual key in a config.json, where there is one."""
     derived: str = ""
     """How a formula writes it when it is not a symbol of its own, as numerator/denominator letters."""
+    axis: Axis = ""
+    """Which degree of parallelism divides it: tensor parallelism (``tp``), what another letter leaves of it whose
+    ``rest`` this is, that of the routed experts (``expert_tp``), expert parallelism where a router chooses (``ep``), or
+    tensor parallelism after padding (``vocab``). Empty: every rank has all of it."""
+    rest: str = ""
+    """The letter that takes the remaining degree where this one is smaller than it: each of its values then stands on
+    several ranks (key-value heads)."""
 
 
 LEGEND: Final[dict[str, Dim]] = {
@@ -35,7 +44,7 @@ LEGEND: Final[dict[str, Dim]] = {
         Dim("m", "source", "m", "tokens on the encoder's side of a sequence"),
         Dim("d", "d_model", r"d", "width of the residual stream", "hidden_size"),
         Dim("o", "d_model", r"d", "the same width, where a square map needs it twice", derived="d"),
-        Dim("v", "vocab_size", "V", "rows of the embedding table", "vocab_size"),
+        Dim("v", "vocab_size", "V", "rows of the embedding table", "vocab_size", axis="vocab"),
         Dim(
             "X",
             "d_embedding",
@@ -44,7 +53,13 @@ LEGEND: Final[dict[str, Dim]] = {
             "word_embed_proj_dim",
         ),
         Dim("ν", "n_labels", r"n_\text{labels}", "answers of a classifier over a sequence", "num_labels"),
-        Dim("Δ", "n_rows", r"n_\text{rows}", "rows of the embedding table where they are not the vocabulary's"),
+        Dim(
+            "Δ",
+            "n_rows",
+            r"n_\text{rows}",
+            "rows of the embedding table where they are not the vocabulary's",
+            axis="vocab",
+        ),
         Dim(
             "κ",
             "n_codebooks",
@@ -71,25 +86,34 @@ LEGEND: Final[dict[str, Dim]] = {
             "buckets of relative positions",
             "relative_attention_num_buckets",
         ),
-        Dim("f", "d_ff", r"d_\text{ff}", "hidden width of the feed-forward network", "intermediate_size"),
-        Dim("a", "n_heads", "h", "query heads", "num_attention_heads"),
-        Dim("k", "n_kv_heads", r"h_\text{kv}", "key and value heads", "num_key_value_heads"),
-        Dim("δ", "n_kv_heads", r"h_\text{kv}", "the same heads, where a map needs them twice", derived="k"),
-        Dim("g", "group_size", "g", "query heads that share one key-value head", derived="a/k"),
+        Dim("f", "d_ff", r"d_\text{ff}", "hidden width of the feed-forward network", "intermediate_size", axis="tp"),
+        Dim("a", "n_heads", "h", "query heads", "num_attention_heads", axis="tp"),
+        Dim("k", "n_kv_heads", r"h_\text{kv}", "key and value heads", "num_key_value_heads", axis="tp", rest="g"),
+        Dim(
+            "δ",
+            "n_kv_heads",
+            r"h_\text{kv}",
+            "the same heads, where a map needs them twice",
+            derived="k",
+            axis="tp",
+            rest="g",
+        ),
+        Dim("g", "group_size", "g", "query heads that share one key-value head", derived="a/k", axis="rest"),
         Dim("h", "head_dim", r"d_h", "width of a query and key head", "head_dim"),
         Dim("p", "v_head_dim", r"d_v", "width of a value head", "v_head_dim"),
         Dim("W", "d_source", "d_m", "width of the encoder's states, where it differs", "cross_attention_hidden_size"),
         Dim("r", "rotary_dim", r"d_r", "dimensions of a head that are rotated", "rotary_dim"),
         Dim("w", "window", "w", "positions a sliding window or a chunk reaches", "sliding_window"),
-        Dim("e", "n_experts", "E", "routed experts", "num_experts"),
+        Dim("e", "n_experts", "E", "routed experts", "num_experts", axis="ep"),
         Dim("j", "n_active_experts", "k", "routed experts that one token uses", "num_experts_per_tok"),
-        Dim("x", "d_expert", r"d_x", "hidden width of one expert", "moe_intermediate_size"),
+        Dim("x", "d_expert", r"d_x", "hidden width of one expert", "moe_intermediate_size", axis="expert_tp"),
         Dim(
             "y",
             "d_shared",
             r"d_s",
             "hidden width of all shared experts together",
             "shared_expert_intermediate_size",
+            axis="tp",
         ),
         Dim("σ", "n_sinks", r"n_\text{sink}", "first positions that a budgeted cache keeps"),
         Dim("χ", "n_heavy", r"n_\text{heavy}", "much-attended positions that a budgeted cache keeps"),
@@ -100,14 +124,22 @@ LEGEND: Final[dict[str, Dim]] = {
         Dim("c", "kv_lora_rank", r"d_c", "width of the latent that stands for keys and values", "kv_lora_rank"),
         Dim("q", "q_lora_rank", r"d'_c", "width of the latent that stands for queries", "q_lora_rank"),
         Dim("n", "qk_nope_head_dim", r"d_n", "unrotated width of a query and key head", "qk_nope_head_dim"),
-        Dim("A", "n_key_heads", r"h_k", "query and key heads of a delta-rule layer", "linear_num_key_heads"),
-        Dim("V", "n_value_heads", r"h_v", "value heads of a delta-rule layer", "linear_num_value_heads"),
+        Dim("A", "n_key_heads", r"h_k", "query and key heads of a delta-rule layer", "linear_num_key_heads", axis="tp"),
+        Dim("V", "n_value_heads", r"h_v", "value heads of a delta-rule layer", "linear_num_value_heads", axis="tp"),
         Dim("F", "gate_rank", r"r_g", "width between the two factors of a low-rank gate"),
-        Dim("H", "n_ssm_heads", r"h_s", "heads of a state-space layer", "mamba_n_heads"),
+        Dim("H", "n_ssm_heads", r"h_s", "heads of a state-space layer", "mamba_n_heads", axis="tp"),
         Dim("P", "ssm_head_dim", r"d_p", "width of a head of a state-space layer", "mamba_d_head"),
-        Dim("G", "n_groups", r"n_g", "groups that share the input and output maps of the state", "mamba_n_groups"),
+        Dim(
+            "G",
+            "n_groups",
+            r"n_g",
+            "groups that share the input and output maps of the state",
+            "mamba_n_groups",
+            axis="tp",
+            rest="H",
+        ),
         Dim("N", "d_state", r"N", "width of the recurrent state, for each channel", "mamba_d_state"),
-        Dim("I", "d_inner", r"d_i", "channels of a recurrent layer", "intermediate_size"),
+        Dim("I", "d_inner", r"d_i", "channels of a recurrent layer", "intermediate_size", axis="tp"),
         Dim("R", "dt_rank", r"r_\Delta", "rank of the time step's projection", "time_step_rank"),
         Dim("K", "conv_kernel", r"K", "taps of a short causal convolution", "conv_kernel"),
         Dim("Q", "chunk_size", r"Q", "positions that a recurrence handles at once in prefill", "chunk_size"),
@@ -124,7 +156,7 @@ LEGEND: Final[dict[str, Dim]] = {
         Dim("Φ", "head_dim", r"d_h", "the same width, where a map leads from it to itself", derived="h"),
         Dim("Σ", "v_head_dim", r"d_v", "the same width, where a map leads from it to itself", derived="p"),
         Dim("S", "o_lora_rank", r"d_g", "width of one group's output latent", "o_lora_rank"),
-        Dim("O", "o_groups", r"g_o", "groups of heads that share an output projection", "o_groups"),
+        Dim("O", "o_groups", r"g_o", "groups of heads that share an output projection", "o_groups", axis="tp"),
         Dim("E", "heads_per_group", r"h_g", "heads of one such group", derived="a/O"),
         Dim("Y", "n_streams", r"n_{hc}", "residual streams of hyper-connections", "hc_mult"),
         Dim("Θ", "n_streams", r"n_{hc}", "the same streams, where a square map needs them twice", derived="Y"),
@@ -132,9 +164,18 @@ LEGEND: Final[dict[str, Dim]] = {
         Dim("τ", "n_copies", r"n_{hc}^-", "streams beyond the first"),
         Dim("π", "d_per_layer", r"d_\pi", "width of a layer's own vector of a token", "hidden_size_per_layer_input"),
         Dim("Λ", "n_fed_layers", r"n_\pi", "layers with a vector of their own for each token"),
-        Dim("Ψ", "per_layer_vocab", r"V_\pi", "rows of the table of those vectors", "vocab_size_per_layer_input"),
+        Dim(
+            "Ψ",
+            "per_layer_vocab",
+            r"V_\pi",
+            "rows of the table of those vectors",
+            "vocab_size_per_layer_input",
+            axis="vocab",
+        ),
         Dim("Π", "n_inputs", r"n_\text{in}", "vectors that stand side by side in a block's input"),
         Dim("υ", "adapter_rank", r"r_a", "rank of a low-rank adapter", "adapter_rank"),
+        Dim("ρ", "expert_ranks", r"\rho", "ranks that share the routed experts (expert parallelism)"),
+        Dim("μ", "context_ranks", r"\mu", "ranks that share a sequence (context parallelism)"),
         Dim("ξ", "laurel_rank", r"r_\ell", "rank of a learned augmented residual", "laurel_rank"),
     )
 }

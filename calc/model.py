@@ -314,7 +314,7 @@ def moved_bytes(block: Block, operation: Operation, pass_: Pass, forms: Mapping[
 
     ``forms`` gives the number format of activations and cache, and the format or scheme of the weights.
     """
-    env = environment(block, pass_)
+    env = environment(block, pass_, operation)
     elements = traffic(operation, block.states, env, pass_.causal)
     cached = cache_traffic(operation, block.states, env, pass_.causal)
     return {

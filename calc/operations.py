@@ -15,10 +15,10 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, replace
 from typing import Literal, TypeAlias
 
-from calc.algebra import Number, product
+from calc.algebra import Number, ceil_div, product
 from calc.masks import Mask
 from calc.records import Record, named_record, record
-from calc.tensors import PARTS, Counts, Env, Part, Phase, Role, Traffic, Weight, distinct, extent
+from calc.tensors import PARTS, Counts, Env, Part, Phase, Role, Traffic, Weight, distinct, extent, whole_keys
 
 __all__ = [
     "PARTS", "Counts", "Einsum", "Elementwise", "Env", "Lookup", "Norm", "Operation", "Part", "Phase", "Role",
@@ -43,6 +43,8 @@ class Operation(Record):
     phase: Phase | None = None
     """Done in this phase alone: when the prompt is read (what depends on the encoder's side only, a recurrence in
     chunks), or at a decode step (a recurrence token by token). None is both."""
+    split: int = 1
+    """Ranks that share its tokens among them (sequence parallelism); set by ``calc.parallel.shard``."""
 
     @property
     def output(self) -> str:
@@ -159,8 +161,10 @@ class Einsum(Operation):
 
     def reads(self, env: Env, causal: bool) -> list[tuple[str, Number]]:
         """Return every activation operand with its own extent."""
-        pairs = zip(self.inputs, self.operands, strict=True)
-        return [(name, extent(dims, env, self.over, causal)) for name, dims in pairs]
+        pairs = list(zip(self.inputs, self.operands, strict=True))
+        if self.over is None or not any("t" in dims for _, dims in pairs):
+            return [(name, extent(dims, env, self.over, causal)) for name, dims in pairs]
+        return [(name, extent(dims, whole_keys(dims, env), self.over, causal)) for name, dims in pairs]
 
     @property
     def formula(self) -> str:
@@ -342,6 +346,7 @@ class State(Record):
     def shape(self, env: Env) -> tuple[Number, Number]:
         """Return (rows, width) of one sequence's share: number formats with scales group along the last letter."""
         kept = env["s"] if self.over is None else self.over.kept(env["s"], env)
+        kept = ceil_div(kept, env["μ"]) if "μ" in env else kept
         sizes = [kept if letter == "s" else env[letter] for letter in self.dims]
         return 0 if self.tied else product(sizes[:-1]), sizes[-1]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from calc.algebra import Number
+from calc.algebra import Number, ceil_div
 from calc.errors import SpecError
 from calc.layers import Block
 from calc.operations import Env, Operation, Phase
 from calc.records import Record, named_record
+from calc.tensors import WHOLE
 
 
 @named_record
@@ -52,9 +53,19 @@ class Pass(Record):
         return {"b": self.batch, "t": self.tokens, "s": self.context, "m": self.source, **skew}
 
 
-def environment(block: Block, pass_: Pass) -> Env:
-    """Bind a table's letters for one pass."""
-    return {**pass_.env(block.encoder), **block.letters}
+def environment(block: Block, pass_: Pass, operation: Operation | None = None) -> Env:
+    """Bind a table's letters for one pass, as all of the table sees them or one of its operations.
+
+    Of a sharded table they are those of one rank: where ranks share a sequence (``μ``), or the tokens of an operation
+    (``split``), the new tokens are divided, rounded up; at a decode step, where they are few, sequences are instead.
+    """
+    env = {**pass_.env(block.encoder), **block.letters}
+    if "μ" in env and pass_.phase == "prefill":
+        env |= {WHOLE: env["t"], "t": ceil_div(env["t"], env["μ"])}
+    if operation is not None and operation.split > 1:
+        divided = "t" if pass_.phase == "prefill" else "b"
+        env[divided] = ceil_div(env[divided], operation.split)
+    return env
 
 
 def runs(block: Block, operation: Operation, pass_: Pass) -> bool:
@@ -68,4 +79,4 @@ def running(blocks: Iterable[Block], pass_: Pass) -> Iterator[tuple[Block, Opera
         env = environment(block, pass_)
         for operation in block.operations:
             if runs(block, operation, pass_):
-                yield block, operation, env
+                yield block, operation, env if operation.split == 1 else environment(block, pass_, operation)

@@ -19,7 +19,7 @@ class EvenWeight(Weight):
         """Return the elements of the experts that take a token."""
         chosen = dict(self.chosen)
         return product(
-            minimum(env[letter], env[chosen[letter]] * tokens) if letter in chosen else env[letter]
+            minimum(self._stored(letter, env), env[chosen[letter]] * tokens) if letter in chosen else env[letter]
             for letter in self.dims
         )
 
