@@ -245,7 +245,27 @@ def read_bytes(block: Block, operation: Operation, reads: Number, forms: Forms) 
     weights = [replace(weight, tied=False) for weight in operation.weights]
     held = sum(_weight_bytes(block, operation, weight, forms) for weight in weights)
     elements = sum(weight.total(block.letters) for weight in weights)
-    return held if reads is elements or reads == elements else held * reads / elements
+    if not hasattr(reads, "shape") and reads == elements:  # exact; an array of a sweep is no integer anyway
+        return held
+    return held * reads / elements
+
+
+def form_of(block: Block, operation: Operation, forms: Forms) -> Format:
+    """Return the number format of an operation's matrix; of a scheme that tells layers apart, in the first of them.
+
+    Raises:
+        SpecError: a scheme that does not know the model that is stored.
+    """
+    if isinstance(forms, Format):
+        return forms
+    weight = operation.weights[0]
+    if not forms.blocks:
+        raise SpecError(f"weights in {forms.name!r} have a format for each tensor: name the model that is stored")
+    tensor = _tensor(block, operation, weight, forms.blocks)
+    if forms.by_layer and block.positions:
+        peers = _peers(operation.name, block, forms.blocks)
+        tensor = replace(tensor, index=peers.index(_places([block])[0]), number=len(peers))
+    return FORMATS[forms.choose(tensor)]
 
 
 def _weight_bytes(block: Block, operation: Operation, weight: Weight, forms: Forms) -> Number:
