@@ -65,8 +65,14 @@ def _deepseek(tensor: Tensor) -> str:
     return "fp8-block128" if tensor.linear else "bf16"
 
 
-def _gpt_oss(tensor: Tensor) -> str:
-    return "mxfp4" if tensor.expert and not tensor.vector else "bf16"
+def _experts(form: str) -> Callable[[Tensor], str]:
+    """Return the rule: matrices of routed experts in one format, everything else in bf16."""
+    return lambda tensor: form if tensor.expert and not tensor.vector else "bf16"
+
+
+def _ffn(form: str) -> Callable[[Tensor], str]:
+    """Return the rule: matrices of feed-forward networks in one format, everything else in bf16."""
+    return lambda tensor: form if tensor.part == "ffn" and not tensor.vector else "bf16"
 
 
 FALLBACK = {
@@ -156,12 +162,18 @@ SCHEMES: dict[str, Scheme] = {
     "deepseek-fp8": Scheme(
         "", _deepseek, "README_WEIGHTS.md of deepseek-ai/DeepSeek-V3: matrices in 128 × 128 blocks; the rest bf16"
     ),
-    "gpt-oss-mxfp4": Scheme("", _gpt_oss, "gpt-oss model card, arXiv:2508.10925 §2.1: MoE weights in MXFP4"),
+    "gpt-oss-mxfp4": Scheme("", _experts("mxfp4"), "gpt-oss model card, arXiv:2508.10925 §2.1: MoE weights in MXFP4"),
     "fp8-linear": Scheme("", _linear("fp8-tensor", "bf16"), "one scale per matrix; embedding, head, norms in bf16"),
     "int8-linear": Scheme("", _linear("int8-channel", "bf16"), "LLM.int8(), arXiv:2208.07339; the rest in bf16"),
     "int4-linear": Scheme("", _linear("int4-g128", "fp16"), "GPTQ, arXiv:2210.17323; AWQ, arXiv:2306.00978"),
     "nf4-linear": Scheme("", _linear("nf4", "bf16"), "QLoRA, arXiv:2305.14314 §3"),
     "nvfp4-linear": Scheme("", _linear("nvfp4", "bf16"), "NVIDIA, NVFP4; embedding, head, norms in bf16"),
+    "nvfp4-ffn": Scheme(
+        "", _ffn("nvfp4"), "hf_quant_config.json of nvidia/DeepSeek-R1-FP4: attention and head are left out"
+    ),
+    "int4-experts": Scheme(
+        "", _experts("int4-g32-sym"), "quantization_config of moonshotai/Kimi-K2.5: routed experts alone"
+    ),
     "gguf-q8_0": _pure("q8_0"),
     "gguf-q6_k": _pure("q6_k"),
     "gguf-q5_k_m": _mixture("q5_k", _more("q6_k", "q5_k"), _more("q6_k", "q5_k")),
