@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from calc.catalog import load as load
+    from calc.catalog import load_accelerator as load_accelerator
+    from calc.devices import accelerators as accelerators
     from calc.errors import CalcError as CalcError
+    from calc.hardware import Accelerator as Accelerator
+    from calc.identify import find_accelerator as find_accelerator
     from calc.measured import accuracy as accuracy
     from calc.model import Model as Model
     from calc.model import Pass as Pass
@@ -28,17 +32,21 @@ if TYPE_CHECKING:
     from calc.views import show as show
 
 _HOMES = {
+    "Accelerator": "calc.hardware",
     "CalcError": "calc.errors",
     "Model": "calc.model",
     "Pass": "calc.passes",
+    "accelerators": "calc.devices",
     "accuracy": "calc.measured",
     "compare": "calc.views",
     "crossover": "calc.symbolic",
     "explain": "calc.symbolic",
+    "find_accelerator": "calc.identify",
     "formula": "calc.symbolic",
     "formulas": "calc.symbolic",
     "listing": "calc.views",
     "load": "calc.catalog",
+    "load_accelerator": "calc.catalog",
     "operation_table": "calc.views",
     "prove": "calc.validate",
     "show": "calc.views",
@@ -46,17 +54,21 @@ _HOMES = {
 }
 
 __all__ = [
+    "Accelerator",
     "CalcError",
     "Model",
     "Pass",
+    "accelerators",
     "accuracy",
     "compare",
     "crossover",
     "explain",
+    "find_accelerator",
     "formula",
     "formulas",
     "listing",
     "load",
+    "load_accelerator",
     "operation_table",
     "prove",
     "show",

@@ -87,6 +87,34 @@ def load_accelerator(accelerator: str | Path | Accelerator) -> Accelerator:
     return parse_accelerator(read_text(path), str(path))
 
 
+def find(named: str | Path | Model | Accelerator) -> Model | Accelerator:
+    """Return the model or the accelerator that a name, a file or the object itself means; a model's name goes first.
+
+    Raises:
+        UnknownName: neither a preset nor a path; near presets of both kinds are suggested.
+        SpecError, ConfigError: the file cannot be read, or describes neither.
+    """
+    if isinstance(named, Model) or (isinstance(named, str) and _preset(named)):
+        return load(named)
+    from calc.hardware import Accelerator
+
+    if isinstance(named, Accelerator) or (isinstance(named, str) and _preset(named, "accelerators")):
+        return load_accelerator(named)
+    if not isinstance(named, (str, Path)):
+        return load(named)
+    path = _existing(named)
+    if path and path.suffix.lower() == ".toml" and path.is_file():
+        text = read_text(path)
+        table = toml_table(text, str(path))
+        if "memory_bytes_per_s" in table and "stack" not in table:
+            return parse_accelerator(text, str(path))
+    try:
+        return load(named)
+    except UnknownName:
+        known = [*names(), *names("accelerators")]
+        raise UnknownName("preset", str(named), known, "`calc list` and `calc list accelerators` show all") from None
+
+
 def _existing(text: str | Path) -> Path | None:
     """Return the path that a text names, if something is there."""
     try:

@@ -13,7 +13,8 @@ from calc.errors import SpecError
 from calc.formats import FORMATS, Format, dtype
 
 __all__ = [
-    "FORMATS", "GIB", "KIB", "MIB", "TIB", "Format", "count", "dtype", "figure", "flop", "memory", "parse_bytes",
+    "FORMATS", "GIB", "KIB", "MIB", "TIB", "Format", "count", "dtype", "duration", "figure", "flop", "memory",
+    "parse_bytes",
 ]  # fmt: skip
 
 KIB: Final = 1024
@@ -73,6 +74,23 @@ def memory(value: float, digits: int = 4) -> str:
     return f"{text} {unit or 'B'}"
 
 
+_RATES: Final = ("B/s", "FLOP/s", "OP/s", "Hz")
+_DURATIONS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"))
+
+
+def duration(value: float, digits: int = 4) -> str:
+    """Write seconds in the unit that people would use.
+
+    >>> duration(2.7e-6), duration(0.0125), duration(42), duration(5400), duration(86400 * 54)
+    ('2.7 µs', '12.5 ms', '42 s', '1.5 h', '54 d')
+    """
+    for step, unit in _DURATIONS:
+        if abs(value) >= step:
+            scaled = value / step
+            return f"{scaled:,.0f} {unit}" if scaled >= 10**digits else f"{scaled:.{digits}g} {unit}"
+    return f"{value * 1e9:.{digits}g} ns" if value else "0 s"
+
+
 def figure(value: object, unit: str) -> str:
     """Write a raw value in base units for a person; ``unit`` is one of those that results carry.
 
@@ -95,6 +113,15 @@ def figure(value: object, unit: str) -> str:
         return f"{100 * value:.3g} %"
     if unit == "FLOP/B":
         return f"{value:,.1f}"
+    if unit in _RATES:
+        text, prefix = _scaled(value, _SI, 4)
+        return f"{text} {prefix}{unit}"
+    if unit == "s":
+        return duration(value)
+    if unit in ("USD", "USD/h"):
+        return f"{value:,.2f} {unit}" if abs(value) >= 0.1 or not value else f"{value:.3g} {unit}"
+    if unit == "W":
+        return f"{value:,.4g} W"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calc import catalog
 from calc.costs import PHASES, Costs, Setting
@@ -19,6 +19,9 @@ from calc.model import (
 )
 from calc.operations import PARTS, Phase
 from calc.results import Cell, Figure, Grid, Result, Row
+
+if TYPE_CHECKING:
+    from calc.hardware import Accelerator
 
 ModelLike = str | Path | Model
 
@@ -33,10 +36,11 @@ def big_o(power: float) -> str:
     return known.get(power, f"O(n^{power:g})")
 
 
-def show(model: ModelLike, *, context: int | None = None, **setting: Any) -> Result:
+def show(model: ModelLike | Accelerator, *, context: int | None = None, **setting: Any) -> Result:
     """Return the card of a model: parameters by part, weights, cache, FLOPs, traffic, attention complexity.
 
-    Takes ``batch, context, source, weights_dtype, cache_dtype, causal, counts``. Units: parameters, bytes, FLOP.
+    An accelerator's name, file or record is shown, too: memory, dense peaks, links, power, price. For a model it takes
+    ``batch, context, source, weights_dtype, cache_dtype, causal, counts``. Units: parameters, bytes, FLOP.
 
     Raises:
         CalcError: an unknown model, dtype, or a size that cannot be.
@@ -44,9 +48,19 @@ def show(model: ModelLike, *, context: int | None = None, **setting: Any) -> Res
     >>> show("llama-3-8b", context=8192).data["cache"]["bytes_per_token"]
     131072
     """
-    loaded = catalog.load(model)
+    loaded = catalog.find(model)
+    if not isinstance(loaded, Model):
+        return _device(loaded, {"context": context} | setting if context is not None else setting)
     costs = Costs.of(loaded, Setting.of([loaded], context, **setting))
     return Result(kind="show", data=costs.to_dict(), grids=(_card(costs),), notes=_notes([costs]))
+
+
+def _device(accelerator: Accelerator, setting: dict[str, Any]) -> Result:
+    from calc.devices import card
+
+    for name in setting:
+        raise SpecError(f"{name} says nothing about an accelerator: {accelerator.name} is one")
+    return card(accelerator)
 
 
 def _card(costs: Costs) -> Grid:

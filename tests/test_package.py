@@ -32,6 +32,7 @@ def modules_after(code: str) -> set[str]:
         "import calc; calc.load('llama-3-8b').params()",
         "import calc; calc.show('llama-3-8b').to_json()",
         "import calc; calc.compare(['llama-3-8b', 'gpt-3'])",
+        "import calc; calc.show('h100-sxm'); calc.accelerators(); calc.find_accelerator('8x H100')",
     ],
 )
 def test_a_numeric_question_imports_nothing_heavy(code: str) -> None:

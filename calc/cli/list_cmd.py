@@ -1,4 +1,4 @@
-"""``calc list``: the presets."""
+"""``calc list``: the presets of models and accelerators."""
 
 from __future__ import annotations
 
@@ -7,14 +7,33 @@ from typing import Annotated
 import typer
 
 from calc.cli.options import FormatOption
+from calc.errors import SpecError
 
 
 def command(
-    search: Annotated[str, typer.Argument(help="Keep presets whose name, title or mechanisms contain this.")] = "",
+    search: Annotated[
+        str,
+        typer.Argument(
+            metavar="[accelerators] [SEARCH]", help="Keep presets whose name, title or mechanisms contain this."
+        ),
+    ] = "",
+    narrower: Annotated[str, typer.Argument(hidden=True)] = "",
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
-    """List presets, one line each: parameters, active parameters, layers, mechanisms."""
+    """List presets, one line each: parameters, active parameters, layers, mechanisms; or the accelerators."""
     from calc.report import render
-    from calc.views import listing
 
-    render(listing(search), format)
+    if search in ("accelerators", "models"):
+        kind, search = search, narrower
+    elif narrower:
+        raise SpecError(f"list takes one word to search for; {narrower!r} is a second")
+    else:
+        kind = "models"
+    if kind == "accelerators":
+        from calc.devices import accelerators
+
+        render(accelerators(search), format)
+    else:
+        from calc.views import listing
+
+        render(listing(search), format)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 
 def command(
     what: Annotated[
-        Literal["preset", "show", "compare", "ops", "list", "formula", "formulas", "crossover", "validate"],
-        typer.Argument(help="Which document's schema."),
+        str,
+        typer.Argument(
+            metavar="[preset|accelerator-preset|COMMAND]", help="A file's schema, or that of a command's answer."
+        ),
     ] = "preset",
 ) -> None:
-    """Print the JSON schema of a preset or of a command's JSON output."""
+    """Print the JSON schema of a preset or of a command's JSON output (show, accelerators, ...)."""
     from calc.schema import schema
 
     sys.stdout.write(json.dumps(schema(what), indent=2, ensure_ascii=False) + "\n")

@@ -1,6 +1,10 @@
-"""``calc show MODEL``: the card."""
+"""``calc show``: the card of a model or an accelerator."""
 
 from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
 
 from calc.cli.options import (
     BatchOption,
@@ -9,14 +13,18 @@ from calc.cli.options import (
     ContextOption,
     CountsOption,
     FormatOption,
-    ModelArgument,
     SourceOption,
     WeightsOption,
 )
 
+Named = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A preset of a model or an accelerator, its file, or a model's config.json."),
+]
+
 
 def command(
-    model: ModelArgument,
+    name: Named,
     batch: BatchOption = 1,
     context: ContextOption = None,
     source: SourceOption = None,
@@ -26,18 +34,18 @@ def command(
     counts: CountsOption = "matmul",
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
-    """Show what a model costs: parameters by part, weight and cache bytes, FLOPs of prefill, decode and training."""
+    """Show what a model costs (parameters, weights, cache, FLOPs), or what an accelerator offers."""
     from calc.report import render
     from calc.views import show
 
-    result = show(
-        model,
-        batch=batch,
-        context=context,
-        source=source,
-        weights_dtype=weights_dtype,
-        cache_dtype=cache_dtype,
-        causal=causal,
-        counts=counts,
-    )
-    render(result, format)
+    given: dict[str, Any] = {
+        "batch": (batch, 1),
+        "context": (context, None),
+        "source": (source, None),
+        "weights_dtype": (weights_dtype, None),
+        "cache_dtype": (cache_dtype, "bf16"),
+        "causal": (causal, True),
+        "counts": (counts, "matmul"),
+    }
+    # what is left at its default is not passed on: none of it means anything for an accelerator
+    render(show(name, **{key: value for key, (value, default) in given.items() if value != default}), format)

@@ -11,6 +11,7 @@ from typing import Any
 from calc.errors import UnknownName
 from calc.schema.accuracy import Accuracy
 from calc.schema.base import Answer
+from calc.schema.devices import Accelerators, Card
 from calc.schema.formulas import Crossover, Formula, Formulas
 from calc.schema.models import Compare, List, Operations, Show
 from calc.schema.proofs import Validate
@@ -25,11 +26,13 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "crossover": Crossover,
     "validate": Validate,
     "accuracy": Accuracy,
+    "accelerator": Card,
+    "accelerators": Accelerators,
 }
 
 
 def schema(what: str) -> dict[str, Any]:
-    """Return the JSON schema of a preset (``preset``) or of a command's JSON output.
+    """Return the JSON schema of a file (``preset``, ``accelerator-preset``) or of a command's JSON output.
 
     Raises:
         UnknownName: no such document.
@@ -41,6 +44,10 @@ def schema(what: str) -> dict[str, Any]:
         from calc.catalog import adapter
 
         return adapter().json_schema()
+    if what == "accelerator-preset":
+        from calc.catalog import accelerator_adapter
+
+        return accelerator_adapter().json_schema()
     if what not in DOCUMENTS:
-        raise UnknownName("document", what, ["preset", *DOCUMENTS])
+        raise UnknownName("document", what, ["preset", "accelerator-preset", *DOCUMENTS])
     return DOCUMENTS[what].model_json_schema(by_alias=True)

@@ -1,1 +1,0 @@
-"""What a deployment can serve: memory, cache capacity, latency, throughput, money."""
