@@ -170,6 +170,7 @@ FORMATS: Final[dict[str, Format]] = {
         Format("int4-g128", 4, 128, 16 + 4, "GPTQ, arXiv:2210.17323; AWQ, arXiv:2306.00978: fp16 scale, 4-bit zero"),
         Format("int4-g64", 4, 64, 16 + 4, "as int4-g128 in groups of 64"),
         Format("int4-g32", 4, 32, 16 + 16, "KIVI, arXiv:2402.02750 §4.1: groups of 32, fp16 scale and zero point"),
+        Format("int4-g32-sym", 4, 32, 16, "compressed-tensors pack-quantized, symmetric: groups of 32, bf16 scale"),
         Format("int2-g32", 2, 32, 16 + 16, "KIVI, arXiv:2402.02750 §4.1"),
         # 4 + 8/64 + 32/(64 · 256) = 4.127 bits
         Format("nf4", 4, 64, 8, "QLoRA, arXiv:2305.14314 §3, double quantisation", outer=256, outer_bits=32, flat=True),

@@ -65,8 +65,14 @@ def _deepseek(tensor: Tensor) -> str:
     return "fp8-block128" if tensor.linear else "bf16"
 
 
-def _gpt_oss(tensor: Tensor) -> str:
-    return "mxfp4" if tensor.expert and not tensor.vector else "bf16"
+def _experts(form: str) -> Callable[[Tensor], str]:
+    """Return the rule: matrices of routed experts in one format, everything else in bf16."""
+    return lambda tensor: form if tensor.expert and not tensor.vector else "bf16"
+
+
+def _ffn(form: str) -> Callable[[Tensor], str]:
+    """Return the rule: matrices of feed-forward networks in one format, everything else in bf16."""
+    return lambda tensor: form if tensor.part == "ffn" and not tensor.vector else "bf16"
 
 
 FALLBACK = {
@@ -156,12 +162,18 @@ SCHEMES: dict[str, Scheme] = {
     "deepseek-fp8": Scheme(
         "", _deepseek, "README_WEIGHTS.md of deepseek-ai/DeepSeek-V3: matrices in 128 × 128 blocks; the rest bf16"
     ),
-    "gpt-oss-mxfp4": Scheme("", _gpt_oss, "gpt-oss model card, arXiv:2508.10925 §2.1: MoE weights in MXFP4"),
+    "gpt-oss-mxfp4": Scheme("", _experts("mxfp4"), "gpt-oss model card, arXiv:2508.10925 §2.1: MoE weights in MXFP4"),
     "fp8-linear": Scheme("", _linear("fp8-tensor", "bf16"), "one scale per matrix; embedding, head, norms in bf16"),
     "int8-linear": Scheme("", _linear("int8-channel", "bf16"), "LLM.int8(), arXiv:2208.07339; the rest in bf16"),
     "int4-linear": Scheme("", _linear("int4-g128", "fp16"), "GPTQ, arXiv:2210.17323; AWQ, arXiv:2306.00978"),
     "nf4-linear": Scheme("", _linear("nf4", "bf16"), "QLoRA, arXiv:2305.14314 §3"),
     "nvfp4-linear": Scheme("", _linear("nvfp4", "bf16"), "NVIDIA, NVFP4; embedding, head, norms in bf16"),
+    "nvfp4-ffn": Scheme(
+        "", _ffn("nvfp4"), "hf_quant_config.json of nvidia/DeepSeek-R1-FP4: attention and head are left out"
+    ),
+    "int4-experts": Scheme(
+        "", _experts("int4-g32-sym"), "quantization_config of moonshotai/Kimi-K2.5: routed experts alone"
+    ),
     "gguf-q8_0": _pure("q8_0"),
     "gguf-q6_k": _pure("q6_k"),
     "gguf-q5_k_m": _mixture("q5_k", _more("q6_k", "q5_k"), _more("q6_k", "q5_k")),
@@ -245,7 +257,27 @@ def read_bytes(block: Block, operation: Operation, reads: Number, forms: Forms) 
     weights = [replace(weight, tied=False) for weight in operation.weights]
     held = sum(_weight_bytes(block, operation, weight, forms) for weight in weights)
     elements = sum(weight.total(block.letters) for weight in weights)
-    return held if reads is elements or reads == elements else held * reads / elements
+    if not hasattr(reads, "shape") and reads == elements:  # exact; an array of a sweep is no integer anyway
+        return held
+    return held * reads / elements
+
+
+def form_of(block: Block, operation: Operation, forms: Forms) -> Format:
+    """Return the number format of an operation's matrix; of a scheme that tells layers apart, in the first of them.
+
+    Raises:
+        SpecError: a scheme that does not know the model that is stored.
+    """
+    if isinstance(forms, Format):
+        return forms
+    weight = operation.weights[0]
+    if not forms.blocks:
+        raise SpecError(f"weights in {forms.name!r} have a format for each tensor: name the model that is stored")
+    tensor = _tensor(block, operation, weight, forms.blocks)
+    if forms.by_layer and block.positions:
+        peers = _peers(operation.name, block, forms.blocks)
+        tensor = replace(tensor, index=peers.index(_places([block])[0]), number=len(peers))
+    return FORMATS[forms.choose(tensor)]
 
 
 def _weight_bytes(block: Block, operation: Operation, weight: Weight, forms: Forms) -> Number:

@@ -1,0 +1,1 @@
+"""What a deployment can serve: memory, cache capacity, latency, throughput, money."""
