@@ -220,25 +220,53 @@ class Head(Mechanism):
 
 @named_record
 class Pooler(Mechanism):
-    """One vector for a whole sequence: a square layer and tanh over its first token (BERT).
+    """One vector for a whole sequence, of one of its tokens: a square layer and tanh (BERT), classes, a joint space.
 
-    Parameters: d² + d, and n_labels·(d + 1). Matmul FLOPs: 2·d² (and 2·d·n_labels) per sequence.
-    Source: Devlin et al. 2018, arXiv:1810.04805 §3.
+    Parameters: d² + d for the square layer, n_labels·(d + 1), d·d_joint (and d_joint with a bias). Matmul FLOPs: 2·d²,
+    2·d·n_labels and 2·d·d_joint per sequence. Comparing texts with images is not counted.
+
+    Source: Devlin et al. 2018, arXiv:1810.04805 §3; joint space: Radford et al. 2021, arXiv:2103.00020 §2.3.
 
     >>> sum(op.parameters({"d": 768, "o": 768}) for op in Pooler().operations())
     590592
     """
 
     part: ClassVar[Part] = "head"
+    norm: NormSpec | None = None
+    """A norm of the token, where no other one has it (CLIP's image side)."""
+    square: bool = True
+    """The square layer and tanh."""
     n_labels: Positive | None = None
     """Answers of a classifier over the vector (BERT's next-sentence head has 2)."""
+    d_projection: Positive | None = None
+    """Width of the space that texts and images share (CLIP); vectors are divided by their length there."""
+    projection_bias: bool = False
+    n_scalars: Positive | None = None
+    """Learned numbers that scale and shift similarities: a temperature (CLIP), and a bias (SigLIP)."""
+
+    @classmethod
+    def build(cls, data: Mapping[str, Any]) -> Pooler:
+        """Build from trusted data."""
+        return cls(**{**data, "norm": norm_or_none(data.get("norm"))})
 
     def operations(self) -> Table:
-        """Return the layer, tanh, the classifier."""
-        table: tuple[Operation, ...] = (
-            Einsum("pooler", "bd,do->bo", weight="do", bias="o"),
-            Elementwise("tanh", "bd", inputs=("pooler",), each=1),
-        )
+        """Return norm, layer, tanh, the classifier, the map to the joint space."""
+        table: list[Operation] = [self.norm.operation("norm", dims="bd")] if self.norm else []
+        if self.square:
+            entry = table[-1].name if table else "x"
+            table += [
+                Einsum("pooler", "bd,do->bo", inputs=(entry,), weight="do", bias="o"),
+                Elementwise("tanh", "bd", inputs=("pooler",), each=1),
+            ]
+        entry = table[-1].name if table else "x"
         if self.n_labels:
-            table += (Einsum("classifier", "bd,dν->bν", inputs=("tanh",), weight="dν", bias="ν"),)
-        return table
+            table.append(Einsum("classifier", "bd,dν->bν", inputs=(entry,), weight="dν", bias="ν"))
+        if self.d_projection:
+            bias = "æ" if self.projection_bias else ""
+            table += [
+                Einsum("projection", "bd,dæ->bæ", inputs=(entry,), weight="dæ", bias=bias),
+                Elementwise("normalised", "bæ", inputs=("projection",), each=3),
+            ]
+        if self.n_scalars:
+            table.append(Lookup("similarity", "φ", table="φ"))
+        return tuple(table)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
-from typing import Any, Literal
+from dataclasses import field, replace
+from typing import Any, Literal, Protocol
 
 from calc.algebra import Number
 from calc.attention import Attention
@@ -13,7 +13,7 @@ from calc.errors import SpecError
 from calc.extras import Extra
 from calc.ffn import FeedForward
 from calc.fields import Positive
-from calc.hyper import HyperConnection
+from calc.hyper import HyperConnection, HyperHead
 from calc.mechanism import Mechanism
 from calc.operations import Elementwise, Operation, Part, States, Table
 from calc.records import Record, named_record
@@ -137,6 +137,10 @@ class Encoder(Record):
     embedding: Embedding = field(default_factory=Embedding)
     final_norm: NormSpec | None = None
 
+    @property
+    def patches(self) -> None:
+        """None: an encoder of this kind reads tokens or frames."""
+
     @classmethod
     def build(cls, data: Mapping[str, Any]) -> Encoder:
         """Build from trusted data."""
@@ -145,6 +149,26 @@ class Encoder(Record):
             embedding=Embedding.build(data.get("embedding", {})),
             final_norm=norm_or_none(data.get("final_norm")),
         )
+
+
+class Side(Protocol):
+    """What stands around a stack: an entry before it, a norm after it."""
+
+    @property
+    def embedding(self) -> Embedding:
+        """Where it reads tokens, or frames of a spectrogram."""
+
+    @property
+    def patches(self) -> Mechanism | None:
+        """Where it reads images."""
+
+    @property
+    def stack(self) -> tuple[Stack, ...]:
+        """Its layers."""
+
+    @property
+    def final_norm(self) -> NormSpec | None:
+        """The norm after them."""
 
 
 @named_record
@@ -177,6 +201,8 @@ class Block(Record):
     positions: tuple[range, ...] = ()
     """Where in the stack its layers stand; empty outside the stack."""
     encoder: bool = False
+    tower: str = ""
+    """Which tower it belongs to; empty in the model itself."""
     layer: str = ""
     """Which kind of layer it belongs to; empty outside the stack."""
     label: str = ""
@@ -197,10 +223,34 @@ class Block(Record):
     @property
     def path(self) -> str:
         """Where it stands, as operation listings name it."""
-        side = "encoder." if self.encoder else ""
+        side = "encoder." if self.encoder else f"{self.tower}." if self.tower else ""
         return f"{side}{self.layer}.{self.name}" if self.layer else f"{side}{self.name}"
 
     def parts(self) -> Iterator[tuple[Part, Operation]]:
         """Yield every operation with the part that its parameters count in."""
         for operation in self.operations:
             yield operation.part or self.part, operation
+
+
+def side_blocks(side: Side) -> list[Block]:
+    """Return the tables of one side: embedding, distinct layers with their number, final norm."""
+    counted: dict[Layer, tuple[range, ...]] = {}
+    start = 0
+    for stack in side.stack:
+        period = len(stack.layer)
+        end = start + stack.repeat * period
+        for offset, layer in enumerate(stack.layer):
+            counted[layer] = (*counted.get(layer, ()), range(start + offset, end, period))
+        start = end
+    blocks = [Block.of("patches", side.patches) if side.patches else Block.of("embedding", side.embedding)]
+    for index, (layer, positions) in enumerate(counted.items(), start=1):
+        name = "layer" if len(counted) == 1 else f"layer{index}"
+        repeat = sum(len(run) for run in positions)
+        blocks += [replace(block, layer=name, repeat=repeat, positions=positions) for block in layer.blocks()]
+    streams = {layer.hyper.n_streams for layer in counted if layer.hyper}
+    if streams:
+        blocks.append(Block.of("hyper_head", HyperHead(n_streams=max(streams))))
+    if side.final_norm:
+        operations = (side.final_norm.operation("final_norm"),)
+        blocks.append(Block(name="final_norm", part="norm", operations=operations, letters={}))
+    return blocks

@@ -31,6 +31,7 @@ KINDS: dict[str, str] = {
     "compressed": "calc.sparse_masks:Compressed",
     "topk_compressed": "calc.sparse_masks:TopKCompressed",
     "topk_blocks": "calc.sparse_masks:TopKBlocks",
+    "windows": "calc.grid_masks:Windows",
 }
 
 Env = Mapping[str, Number]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from calc.algebra import Number
 from calc.embedding import Embedding, Head, NormSpec, Pooler, norm_or_none
 from calc.errors import SpecError
 from calc.extras import Extra
-from calc.fields import Positive
-from calc.hyper import HyperHead
-from calc.layers import Block, Bound, Encoder, Layer, Parallel, Placement, Stack
+from calc.fields import Natural, Positive
+from calc.layers import Block, Bound, Encoder, Layer, Parallel, Placement, Stack, side_blocks
+from calc.modality.attention_pool import AttentionPool
+from calc.modality.patches import Patches
+from calc.modality.tower import Tower
 from calc.mtp import MTP
 from calc.operations import PARTS, Counts, Env, Operation, Phase, Role, State, cache_traffic, traffic
 from calc.passes import Pass, environment, running, runs
@@ -80,16 +82,20 @@ class Model(Record):
     title: str = ""
     source: str = ""
     d_model: Positive
-    vocab_size: Positive
+    vocab_size: Natural
+    """0 where it reads images alone."""
     max_context: Positive | None = None
     """Longest context its maker states, in tokens."""
     weights_dtype: str = "bf16"
     """As published."""
     embedding: Embedding = field(default_factory=Embedding)
+    patches: Patches | None = None
+    """In the embedding's place: it reads an image (a vision transformer alone)."""
     stack: tuple[Stack, ...]
     final_norm: NormSpec | None = None
     head: Head | None = field(default_factory=Head)
     pooler: Pooler | None = None
+    attention_pool: AttentionPool | None = None
     encoder: Encoder | None = None
     outside_source: bool = False
     """Cross-attention reads states that another model makes (a decoder stored alone, an image tower): a pass has
@@ -98,6 +104,10 @@ class Model(Record):
     """Further tables beside the embedding and the head (Gemma 3n's and 4's)."""
     mtp: MTP | None = None
     """Modules for multi-token prediction, which no figure includes unless it says so."""
+    tower: tuple[Tower, ...] = ()
+    """Encoders of images and sound whose tokens stand in the text; no figure includes them unless it says so."""
+    sees: Literal["causal", "media", "prompt"] = "causal"
+    """What the tokens of a prompt see of what follows: nothing, their own image (Gemma 3), all of it (PaliGemma)."""
     low: Bound | None = None
     """Where the maker published no dimensions: the least that is plausible, and in ``high`` the most."""
     high: Bound | None = None
@@ -113,6 +123,11 @@ class Model(Record):
             raise SpecError("a layer has cross-attention but the model has no encoder (nor outside_source = true)")
         if (self.low is None) != (self.high is None):
             raise SpecError("an estimated model needs both low and high")
+        if (self.vocab_size == 0) != (self.patches is not None) or (self.patches and self.head):
+            raise SpecError("a model of images has patches, vocab_size = 0 and no head")
+        kinds = [tower.modality for tower in self.tower]
+        if len(set(kinds)) < len(kinds):
+            raise SpecError(f"two towers read the same: {', '.join(kinds)}")
         weight_forms(self.weights_dtype)
 
     def __hash__(self) -> int:
@@ -126,7 +141,10 @@ class Model(Record):
         values["embedding"] = Embedding.build(data.get("embedding", {}))
         values["final_norm"] = norm_or_none(data.get("final_norm"))
         values["head"] = None if data.get("head") is False else Head.build(data.get("head", {}))
-        values["pooler"] = Pooler(**data["pooler"]) if "pooler" in data else None
+        values["patches"] = Patches.build(data["patches"]) if "patches" in data else None
+        values["pooler"] = Pooler.build(data["pooler"]) if "pooler" in data else None
+        values["attention_pool"] = AttentionPool.build(data["attention_pool"]) if "attention_pool" in data else None
+        values["tower"] = tuple(Tower.build(tower) for tower in data.get("tower", ()))
         values["encoder"] = Encoder.build(data["encoder"]) if "encoder" in data else None
         values["extra"] = tuple(Extra.build(extra) for extra in data.get("extra", ()))
         values["mtp"] = MTP.build(data["mtp"]) if "mtp" in data else None
@@ -159,13 +177,15 @@ class Model(Record):
         """Return every distinct table of the model once, in its place, with how often it stands."""
         found: list[Block] = []
         if self.encoder:
-            found += [replace(block, encoder=True) for block in _side(self.encoder)]
-        found += _side(self)
+            found += [replace(block, encoder=True) for block in side_blocks(self.encoder)]
+        found += side_blocks(self)
         found += [Block.of(extra.name, extra) for extra in self.extra]
         if self.head:
             found.append(Block.of("head", self.head))
         if self.pooler:
             found.append(Block.of("pooler", self.pooler))
+        if self.attention_pool:
+            found.append(Block.of("attention_pool", self.attention_pool))
         return self._bound(found)
 
     def forms(self) -> list[str]:
@@ -192,6 +212,10 @@ class Model(Record):
             return []
         modules = self.mtp.modules
         return self._bound([replace(block, layer="mtp", repeat=modules * block.repeat) for block in self.mtp.blocks()])
+
+    def tower_blocks(self) -> list[Block]:
+        """Return the tables of the towers; none without them."""
+        return [block for tower in self.tower for block in tower.blocks()]
 
     def _bound(self, blocks: list[Block]) -> list[Block]:
         own = {"d": self.d_model, "o": self.d_model, "v": self.vocab_size}
@@ -252,30 +276,6 @@ class Model(Record):
         """
         now = Pass.decode(context, batch, source=source)
         return cache_bytes(self.blocks(), now, dtype(form))
-
-
-def _side(side: Model | Encoder) -> list[Block]:
-    """Return the tables of one side: embedding, distinct layers with their number, final norm."""
-    counted: dict[Layer, tuple[range, ...]] = {}
-    start = 0
-    for stack in side.stack:
-        period = len(stack.layer)
-        end = start + stack.repeat * period
-        for offset, layer in enumerate(stack.layer):
-            counted[layer] = (*counted.get(layer, ()), range(start + offset, end, period))
-        start = end
-    blocks = [Block.of("embedding", side.embedding)]
-    for index, (layer, positions) in enumerate(counted.items(), start=1):
-        name = "layer" if len(counted) == 1 else f"layer{index}"
-        repeat = sum(len(run) for run in positions)
-        blocks += [replace(block, layer=name, repeat=repeat, positions=positions) for block in layer.blocks()]
-    streams = {layer.hyper.n_streams for layer in counted if layer.hyper}
-    if streams:
-        blocks.append(Block.of("hyper_head", HyperHead(n_streams=max(streams))))
-    if side.final_norm:
-        operations = (side.final_norm.operation("final_norm"),)
-        blocks.append(Block(name="final_norm", part="norm", operations=operations, letters={}))
-    return blocks
 
 
 def parameters(blocks: Iterable[Block]) -> Parameters:

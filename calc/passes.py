@@ -27,6 +27,8 @@ class Pass(Record):
     phase: Phase = "prefill"
     causal: bool = True
     skew: float = 0
+    width: Number | None = None
+    """Patches in a row where the tokens are an image's (``calc.grid_masks.Windows``)."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "tokens", "context", "source"):
@@ -47,10 +49,11 @@ class Pass(Record):
 
     def env(self, encoder: bool = False) -> dict[str, Number]:
         """Bind b, t, s and m on the decoder's or the encoder's side."""
-        skew = {"ζ": self.skew} if self.skew else {}
+        more = {"ζ": self.skew} if self.skew else {}
+        more |= {} if self.width is None else {"ϵ": self.width}
         if encoder:
-            return {"b": self.batch, "t": self.source, "s": self.source, "m": self.source, **skew}
-        return {"b": self.batch, "t": self.tokens, "s": self.context, "m": self.source, **skew}
+            return {"b": self.batch, "t": self.source, "s": self.source, "m": self.source, **more}
+        return {"b": self.batch, "t": self.tokens, "s": self.context, "m": self.source, **more}
 
 
 def environment(block: Block, pass_: Pass, operation: Operation | None = None) -> Env:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calc.errors import SpecError
+from calc.grid_masks import Merged, Windows
 from calc.masks import KINDS, Budget, Causal, Chunk, Full, Mask, Window, make
 from calc.sparse_masks import (
     BigBird,
@@ -98,6 +99,12 @@ def plain(mask: Mask, s: int) -> Matrix:
     return np.ones((s, s), dtype=bool) if mask.kind == "full" else causal(s, rules[mask.kind])
 
 
+def windows(mask: Windows, s: int) -> Matrix:
+    places = [divmod(index, mask.grid_width or s) for index in range(s)]
+    squares = [(row // mask.window_side, column // mask.window_side) for row, column in places]
+    return np.array([[one == other for other in squares] for one in squares], dtype=bool).reshape(s, s)
+
+
 MATRICES: dict[str, Callable[[Any, int], Matrix]] = {
     "strided": strided,
     "topk": topk,
@@ -106,6 +113,7 @@ MATRICES: dict[str, Callable[[Any, int], Matrix]] = {
     "compressed": compressed,
     "topk_compressed": topk_compressed,
     "topk_blocks": topk_blocks,
+    "windows": windows,
 }
 
 SMALL = st.integers(1, 9)
@@ -131,6 +139,7 @@ MASKS: dict[str, st.SearchStrategy[Any]] = {
         SMALL,
     ),
     "topk_blocks": st.builds(TopKBlocks, block_size=SMALL, n_selected=SMALL),
+    "windows": st.builds(Windows, window_side=SMALL, grid_width=st.none() | SMALL),
 }
 SELECTING = ("topk", "topk_compressed", "topk_blocks")
 """Masks whose distinct keys depend on the data: ``keys`` is the most there can be, and exact for one query."""
@@ -140,7 +149,9 @@ SELECTING = ("topk", "topk_compressed", "topk_blocks")
 @given(data=st.data(), s=st.integers(1, 60))
 def test_counts_equal_an_explicit_matrix(kind: str, data: st.DataObject, s: int) -> None:
     mask = data.draw(MASKS[kind])
-    t = data.draw(st.integers(1, s))
+    if isinstance(mask, Windows):  # a whole grid is seen at once
+        s *= mask.grid_width or 1
+    t = s if isinstance(mask, Windows) else data.draw(st.integers(1, s))
     env = mask.bind()
     seen = MATRICES.get(kind, plain)(mask, s)[s - t :]
     assert mask.pairs(t, s, env) == seen.sum()
@@ -172,6 +183,7 @@ def test_what_later_queries_see_of_the_past_is_kept(kind: str, data: st.DataObje
         Compressed(compress_block=6, compress_stride=4),
         TopKCompressed(compress_stride=4, n_selected=5),
         TopKBlocks(block_size=4, n_selected=3),
+        Windows(window_side=4, grid_width=7),
     ],
     ids=lambda mask: mask.kind,
 )
@@ -226,3 +238,11 @@ def test_a_mask_is_built_from_data() -> None:
     assert make({"kind": "strided", "window": 512, "stride": 64}) == Strided(window=512, stride=64)
     with pytest.raises(SpecError, match="compress_stride = 8 is longer than compress_block = 4"):
         make({"kind": "compressed", "compress_block": 4, "compress_stride": 8})
+
+
+@given(n_prefix=st.integers(0, 3), n_merged=st.none() | SMALL, tokens=st.integers(0, 9))
+def test_positions_become_tokens(n_prefix: int, n_merged: int | None, tokens: int) -> None:
+    mask = Merged(n_prefix=n_prefix, n_merged=n_merged)
+    positions = n_prefix + tokens * (n_merged or 1)
+    assert mask.queries(positions, positions, mask.bind()) == tokens
+    assert mask.dense_queries(positions, positions, mask.bind()) == tokens

@@ -37,6 +37,8 @@ TWINS: dict[str, str] = {
     "rglru": "calc.reference.rglru:RGLRUTwin",
     "rwkv": "calc.reference.rwkv:RWKVTwin",
     "shared_block": "calc.reference.shared_block:SharedBlockTwin",
+    "projector": "calc.reference.projector:ProjectorTwin",
+    "attention_pool": "calc.reference.attention_pool:AttentionPoolTwin",
     "shortconv": "calc.reference.shortconv:ShortConvTwin",
 }
 """The kind of a mechanism → the class of its twin, imported when it is built."""

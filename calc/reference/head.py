@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
 from calc.embedding import Head, Pooler
-from calc.reference.base import Cache, Twin
+from calc.reference.base import Cache, Tensors, Twin
 from calc.reference.dense import ACTIVATIONS
 from calc.reference.norms import norm
 
@@ -73,24 +73,44 @@ class HeadTwin(Twin):
 
 
 class PoolerTwin(Twin):
-    """A square layer and tanh over the first token of a sequence, and a classifier: ``BertPooler`` of transformers."""
+    """One vector for a sequence, of its first token: a square layer and tanh, a classifier, a joint space.
+
+    ``BertPooler``, ``CLIPVisionModel`` with ``visual_projection``, the head of ``SiglipTextModel`` of transformers.
+    """
 
     def __init__(self, spec: Pooler, d_model: int, vocab_size: int = 0) -> None:
         super().__init__()
         self.spec = spec
-        self.pooler = nn.Linear(d_model, d_model)
+        if spec.norm:
+            self.norm = norm(spec.norm, d_model)
+        if spec.square:
+            self.pooler = nn.Linear(d_model, d_model)
         if spec.n_labels:
             self.classifier = nn.Linear(d_model, spec.n_labels)
+        if spec.d_projection:
+            self.projection = nn.Linear(d_model, spec.d_projection, bias=spec.projection_bias)
+        if spec.n_scalars:
+            self.similarity = Tensors(weight=(spec.n_scalars,))
 
     def forward(
         self, x: Tensor, cache: Cache | None = None, *, source: Tensor | None = None, tokens: Tensor | None = None
     ) -> Tensor:
-        """Return one vector [b, d] for each sequence, or its classes [b, n_labels]."""
-        with self.operation("pooler"):
-            pooled: Tensor = self.pooler(x[:, 0])
-        with self.operation("tanh"):
-            pooled = torch.tanh(pooled)
+        """Return one vector [b, d] for each sequence, its classes [b, n_labels], or its place in the joint space."""
+        pooled = x[:, 0]
+        if self.spec.norm:
+            with self.operation("norm"):
+                pooled = self.norm(pooled)
+        if self.spec.square:
+            with self.operation("pooler"):
+                pooled = self.pooler(pooled)
+            with self.operation("tanh"):
+                pooled = torch.tanh(pooled)
         if self.spec.n_labels:
             with self.operation("classifier"):
                 pooled = self.classifier(pooled)
+        if self.spec.d_projection:
+            with self.operation("projection"):
+                pooled = self.projection(pooled)
+            with self.operation("normalised"):
+                pooled = pooled / pooled.square().sum(-1, keepdim=True).sqrt()
         return pooled

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from calc.grid_masks import Windows
 from calc.masks import Budget, Chunk, Mask, Window
 from calc.sparse_masks import BigBird, Local, Strided
 
@@ -59,9 +60,16 @@ def _bigbird(mask: BigBird, query: Tensor, key: Tensor) -> Tensor:
     return edges | ((row - column).abs() <= 1) | (column[..., None] == chosen[:, None]).any(-1)
 
 
+def _windows(mask: Windows, query: Tensor, key: Tensor) -> Tensor:
+    # without a width of its own, all patches stand in one row
+    width, side = mask.grid_width or int(key.max()) + 1, mask.window_side
+    rows = query // width // side == key // width // side
+    return rows & (query % width // side == key % width // side)
+
+
 VISIBLE: dict[str, Sees] = {
     "causal": _causal, "full": _full, "window": _window, "chunk": _chunk, "budget": _budget, "strided": _strided,
-    "local": _local, "bigbird": _bigbird,
+    "local": _local, "bigbird": _bigbird, "windows": _windows,
 }  # fmt: skip
 
 

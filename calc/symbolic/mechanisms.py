@@ -18,10 +18,11 @@ from calc.ffn import FeedForward
 from calc.fields import LARGEST, load_class
 from calc.masks import Mask
 from calc.mechanism import Mechanism
+from calc.modality import Modal
 from calc.model import Block
 from calc.symbolic.legend import Entry, Subject, base_letters, symbol, symbols_of
 
-FAMILIES: Final = (Attention, FeedForward)
+FAMILIES: Final = (Attention, FeedForward, Modal)
 
 
 def kinds() -> dict[str, str]:

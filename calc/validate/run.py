@@ -10,6 +10,7 @@ import torch
 
 from calc import catalog
 from calc.errors import SpecError, UnknownName
+from calc.modality.tower import Tower
 from calc.model import Block, Model, Pass, environment, running
 from calc.operations import Counts
 from calc.records import Record, record
@@ -20,6 +21,7 @@ from calc.validate.instruments import MatmulCounter
 from calc.validate.rules import by_rule, compared, operands
 from calc.validate.samples import Sample, kinds, samples
 from calc.validate.shrink import sample as shrunk_sample
+from calc.validate.shrink import tower_sample
 from calc.validate.subject import Subject, held, subject
 from calc.validate.traffic import TrafficCounter
 
@@ -113,9 +115,7 @@ def _training(proven: Subject) -> list[Check]:
         with ElementCounter() as elements:
             outputs = proven.run(0, sample.context)
         torch.autograd.backward(outputs, [torch.randn_like(output) for output in outputs])
-    dense, visible = (
-        Pass.prefill(sample.context, sample.batch, source=sample.source, causal=causal) for causal in (False, True)
-    )
+    dense, visible = (sample.prefill(causal) for causal in (False, True))
     expected = _flops(proven.trained, dense)
     through_mask = {
         (block.path, operation.name): block.repeat * operation.flops(env)
@@ -209,12 +209,14 @@ def subjects(targets: Iterable[str], everything: bool) -> dict[str, tuple[Sample
     """
     names = list(targets) or list(kinds())
     names += catalog.names() if everything else []
-    return {name: samples(name) if name in kinds() else (_model_sample(name),) for name in names}
+    return {name: samples(name) if name in kinds() else _model_samples(name) for name in names}
 
 
-def _model_sample(name: str) -> Sample:
+def _model_samples(name: str) -> tuple[Sample, ...]:
+    """Return the small version of a model, and those of its towers."""
     try:
-        return shrunk_sample(catalog.load(name))
+        model = catalog.load(name)
+        return (shrunk_sample(model), *map(tower_sample, model.tower))
     except UnknownName:
         raise UnknownName("mechanism or preset", name, [*kinds(), *catalog.names()]) from None
 
@@ -265,6 +267,8 @@ def _anonymous(sample: Sample) -> Sample:
     spec = sample.spec
     if isinstance(spec, Model):
         spec = replace(spec, name="", title="", source="", weights_dtype="bf16")
+    if isinstance(spec, Tower):
+        spec = replace(spec, source="")
     return replace(sample, name="", spec=spec)
 
 

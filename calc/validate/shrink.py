@@ -13,6 +13,7 @@ from typing import Any
 
 from calc.errors import CalcError
 from calc.layers import Encoder, Layer, Stack
+from calc.modality.tower import Tower
 from calc.model import Model
 from calc.records import Record
 from calc.validate.samples import Sample
@@ -20,7 +21,7 @@ from calc.validate.samples import Sample
 POSITIONS = frozenset(
     (
         *("window", "chunk_size", "stride", "block_size", "compress_block", "compress_stride"),
-        *("n_selected", "n_global", "n_random", "n_sinks", "n_heavy"),
+        *("n_selected", "n_global", "window_side", "n_random", "n_sinks", "n_heavy"),
     )
 )
 """Fields that count positions: they must be exceeded by the test's context, so they shrink further, on their own."""
@@ -55,6 +56,33 @@ def shrunk(model: Model) -> Model:
     raise CalcError(f"{model.name} cannot be shrunk: its sizes do not fit together")
 
 
+def shrunk_tower(tower: Tower) -> Tower:
+    """Return a tower with the structure of a given one and tiny sizes.
+
+    Raises:
+        CalcError: no tiny sizes fit together.
+    """
+    for width in ANCHORS:
+        try:
+            return _small_tower(tower, width)
+        except NoRoom:
+            continue
+    raise CalcError(f"a tower of {tower.modality} cannot be shrunk: its sizes do not fit together")
+
+
+def _small_tower(tower: Tower, width: int) -> Tower:
+    sizes = Sizes(tower.d_model, width)
+    outlets = {name: getattr(tower, name) for name in ("patches", "pooler", "attention_pool")}
+    return replace(
+        tower,
+        d_model=width,
+        embedding=sizes.of(tower.embedding),
+        stack=_stacks(tower.stack, sizes),
+        projector=tuple(map(sizes.of, tower.projector)),
+        **{name: sizes.of(outlet) for name, outlet in outlets.items() if outlet},
+    )
+
+
 def _shrunk(model: Model, width: int) -> Model:
     sizes = Sizes(model.d_model, width)
     encoder = model.encoder
@@ -62,12 +90,14 @@ def _shrunk(model: Model, width: int) -> Model:
     return replace(
         model,
         d_model=width,
-        vocab_size=VOCABULARY,
+        vocab_size=VOCABULARY if model.vocab_size else 0,
         max_context=None,
         embedding=sizes.of(model.embedding),
+        patches=sizes.of(model.patches) if model.patches else None,
         stack=_stacks(model.stack, sizes),
         head=sizes.of(model.head) if model.head else None,
         pooler=sizes.of(model.pooler) if model.pooler else None,
+        attention_pool=sizes.of(model.attention_pool) if model.attention_pool else None,
         encoder=encoder
         and Encoder(
             embedding=sizes.of(encoder.embedding),
@@ -76,6 +106,8 @@ def _shrunk(model: Model, width: int) -> Model:
         ),
         extra=extra,
         mtp=sizes.of(model.mtp) if model.mtp else None,
+        tower=(),
+        sees="causal",
         low=None,
         high=None,
         published={},
@@ -161,6 +193,18 @@ def sample(model: Model) -> Sample:
     reaches = [reach for stacks in sides for stack in stacks for layer in stack.layer for reach in _reaches(layer)]
     context = max([9, *(2 * reach + 1 for reach in reaches)])
     return Sample(model.name, small, batch=2, context=context | 1, steps=3, source=context + 2)
+
+
+def tower_sample(tower: Tower) -> Sample:
+    """Return the sample that proves a tower: its small version, over a grid whose edge cuts windows."""
+    small = shrunk_tower(tower)
+    merged = max([projector.n_merged or 1 for projector in small.projector], default=1)
+    reach = max([reach for stack in small.stack for layer in stack.layer for reach in _reaches(layer)], default=0)
+    if small.patches is None:
+        return Sample("audio tower", small, context=8 * merged)
+    width = max(5, reach + 1)
+    rows = merged * -(-max(3, reach + 1) // merged)
+    return Sample("image tower", small, context=rows * width + (small.patches.n_prefix or 0), width=width)
 
 
 def _reaches(record: Record) -> list[int]:

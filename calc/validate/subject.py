@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from calc import reference
+from calc.modality.patches import Patches
+from calc.modality.tower import Tower
 from calc.model import Block, Model
 from calc.reference.base import Cache, Key, Twin
 from calc.reference.model import ModelCache, ModelTwin
+from calc.reference.tower import TowerTwin
 from calc.validate.samples import Sample
 
 
@@ -104,6 +107,8 @@ class ModelSubject(Subject):
 
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         sample, spec = self.sample, self.spec
+        if spec.patches:
+            return images(spec.patches, sample.batch, 1, sample.context - (spec.patches.n_prefix or 0)), None
         inputs = torch.randint(spec.vocab_size, (sample.batch, sample.context + sample.steps))
         if spec.encoder is not None and spec.encoder.embedding.n_mels:
             frames = sample.source * spec.encoder.embedding.frames_per_position
@@ -116,8 +121,9 @@ class ModelSubject(Subject):
         return inputs, torch.randn(sample.batch, sample.source, widths.pop()).requires_grad_()
 
     def run(self, start: int, stop: int, cache: Cache | ModelCache | None = None) -> list[Tensor]:
-        """Pass token ids."""
-        outputs: list[Tensor] = self.twin(self.inputs[:, start:stop], cache, None if start else self.source)
+        """Pass token ids, or a whole image."""
+        inputs = self.inputs if self.spec.patches else self.inputs[:, start:stop]
+        outputs: list[Tensor] = self.twin(inputs, cache, None if start else self.source)
         return outputs
 
     def cache(self) -> ModelCache:
@@ -131,8 +137,44 @@ class ModelSubject(Subject):
             self.source = self.source.to(dtype)
 
 
+class TowerSubject(Subject):
+    """A tower, from pixels or frames to tokens."""
+
+    @property
+    def spec(self) -> Tower:
+        """The tower."""
+        assert isinstance(self.sample.spec, Tower)
+        return self.sample.spec
+
+    def _build(self) -> nn.Module:
+        return TowerTwin(self.spec, self.sample.width)
+
+    def _draw(self) -> tuple[Tensor, Tensor | None]:
+        sample, spec = self.sample, self.spec
+        if spec.patches:
+            assert sample.width
+            patches = sample.context - (spec.patches.n_prefix or 0)
+            return images(spec.patches, sample.batch, patches // sample.width, sample.width), None
+        frames = sample.context * spec.embedding.frames_per_position
+        return torch.randn(sample.batch, frames, spec.embedding.n_mels or 1).requires_grad_(), None
+
+    def run(self, start: int, stop: int, cache: Cache | ModelCache | None = None) -> list[Tensor]:
+        """Pass whole images, or all frames: there are no steps."""
+        outputs: list[Tensor] = self.twin(self.inputs)
+        return outputs
+
+
+def images(patches: Patches, batch: int, rows: int, columns: int) -> Tensor:
+    """Draw images of so many patches."""
+    sides = (rows * patches.patch_size, columns * patches.patch_size)
+    frames = (patches.frames_per_patch,) if patches.frames_per_patch else ()
+    return torch.randn(batch, patches.n_channels, *frames, *sides).requires_grad_()
+
+
 def subject(sample: Sample, device: str = "cpu") -> Subject:
     """Return the twin of a sample, ready to run."""
+    if isinstance(sample.spec, Tower):
+        return TowerSubject(sample, device)
     return ModelSubject(sample, device) if isinstance(sample.spec, Model) else MechanismSubject(sample, device)
 
 

@@ -9,10 +9,11 @@ from importlib import import_module
 
 from calc.errors import UnknownName
 from calc.mechanism import Mechanism
-from calc.model import Block, Model
+from calc.modality.tower import Tower
+from calc.model import Block, Model, Pass
 from calc.records import Record, record
 
-STRUCTURES = ("embedding", "head", "layer", "encoder_decoder", "extras", "mtp")
+STRUCTURES = ("embedding", "head", "layer", "encoder_decoder", "extras", "mtp", "tower")
 """What is no mechanism of its own and is proven in small models."""
 
 
@@ -25,13 +26,26 @@ class Sample(Record):
     """
 
     name: str
-    spec: Mechanism | Model
+    spec: Mechanism | Model | Tower
     d_model: int = 24
     batch: int = 2
     context: int = 11
     steps: int = 3
     source: int = 7
     vocab_size: int = 31
+    width: int | None = None
+    """Patches in a row of an image."""
+
+    def prefill(self, causal: bool) -> Pass:
+        """Return the pass over all of it."""
+        return Pass(
+            batch=self.batch,
+            tokens=self.context,
+            context=self.context,
+            source=self.source,
+            causal=causal,
+            width=self.width,
+        )
 
     def further(self) -> list[Block]:
         """Return the tables of what only training runs: modules that predict further tokens."""
@@ -39,7 +53,7 @@ class Sample(Record):
 
     def blocks(self) -> list[Block]:
         """Return its tables, with their letters bound."""
-        if isinstance(self.spec, Model):
+        if isinstance(self.spec, (Model, Tower)):
             return self.spec.blocks()
         block = Block.of(str(getattr(self.spec, "kind", "")), self.spec)
         own = {"d": self.d_model, "o": self.d_model, "v": self.vocab_size}
