@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from calc.catalog import load as load
     from calc.catalog import load_accelerator as load_accelerator
+    from calc.claims import audit as audit
     from calc.devices import accelerators as accelerators
     from calc.errors import CalcError as CalcError
     from calc.hardware import Accelerator as Accelerator
@@ -38,6 +39,7 @@ _HOMES = {
     "Pass": "calc.passes",
     "accelerators": "calc.devices",
     "accuracy": "calc.measured",
+    "audit": "calc.claims",
     "compare": "calc.views",
     "crossover": "calc.symbolic",
     "explain": "calc.symbolic",
@@ -60,6 +62,7 @@ __all__ = [
     "Pass",
     "accelerators",
     "accuracy",
+    "audit",
     "compare",
     "crossover",
     "explain",

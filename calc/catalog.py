@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -282,7 +282,7 @@ def parse_toml(text: str, origin: str) -> Model:
     return validate(toml_table(text, origin), origin)
 
 
-def toml_table(text: str, origin: str) -> dict[str, Any]:
+def toml_table(text: str, origin: str, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
     """Parse TOML from anywhere.
 
     Raises:
@@ -291,14 +291,14 @@ def toml_table(text: str, origin: str) -> dict[str, Any]:
     try:
         if len(text) > MAX_TOML or any(map(_deep_key, text.splitlines())):
             raise SpecError(f"{origin} is not a preset: longer, or nested deeper, than any can be")
-        return tomllib.loads(text)
+        return tomllib.loads(text, parse_float=parse_float)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{origin} is not valid TOML: {error}") from None
     except RecursionError:
         raise SpecError(f"{origin} is not usable TOML: nested too deeply") from None
     except SpecError:
         raise
-    except ValueError as error:
+    except (ArithmeticError, ValueError) as error:
         raise SpecError(f"{origin} is not usable TOML: {error}") from None
 
 

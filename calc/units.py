@@ -13,8 +13,8 @@ from calc.errors import SpecError
 from calc.formats import FORMATS, Format, dtype
 
 __all__ = [
-    "FORMATS", "GIB", "KIB", "MIB", "TIB", "Format", "count", "dtype", "duration", "figure", "flop", "memory",
-    "parse_bytes",
+    "FORMATS", "GIB", "KIB", "MIB", "SIZES", "TIB", "Format", "big_o", "count", "dtype", "duration", "figure", "flop",
+    "memory", "parse_bytes", "span",
 ]  # fmt: skip
 
 KIB: Final = 1024
@@ -91,6 +91,16 @@ def duration(value: float, digits: int = 4) -> str:
     return f"{value * 1e9:.{digits}g} ns" if value else "0 s"
 
 
+def big_o(power: float) -> str:
+    """Write an exponent of n the way papers do.
+
+    >>> big_o(2.0), big_o(1.5), big_o(1)
+    ('O(n²)', 'O(n√n)', 'O(n)')
+    """
+    known = {2: "O(n²)", 1.5: "O(n√n)", 1: "O(n)", 0: "O(1)"}
+    return known.get(power, f"O(n^{power:g})")
+
+
 def figure(value: object, unit: str) -> str:
     """Write a raw value in base units for a person; ``unit`` is one of those that results carry.
 
@@ -118,17 +128,35 @@ def figure(value: object, unit: str) -> str:
         return f"{text} {prefix}{unit}"
     if unit == "s":
         return duration(value)
+    if unit == "USD" and abs(value) >= 10**6:
+        return f"{count(value)} USD"
     if unit in ("USD", "USD/h"):
         return f"{value:,.2f} {unit}" if abs(value) >= 0.1 or not value else f"{value:.3g} {unit}"
     if unit == "W":
         return f"{value:,.4g} W"
+    if unit == "exponent":
+        return big_o(value)
+    if unit == "tokens" and value >= 10**7:
+        return count(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-_SIZES: Final = {
+def span(low: object, high: object, unit: str) -> str:
+    """Write a range, the unit once where both ends have the same.
+
+    >>> span(2 * 10**11, 4 * 10**11, "FLOP"), span(5 * 10**11, 10**12, "parameters")
+    ('200 – 400 GFLOP', '500 B – 1 T')
+    """
+    first, last = figure(low, unit), figure(high, unit)
+    number, space, named = first.rpartition(" ")
+    return f"{number if space and last.endswith(f' {named}') else first} – {last}"
+
+
+SIZES: Final = {
     "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-    "KIB": KIB, "MIB": MIB, "GIB": GIB, "TIB": TIB,
+    "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB,
 }  # fmt: skip
+_SIZES: Final = {name.upper(): size for name, size in SIZES.items()}
 
 
 def parse_bytes(text: str) -> int:

@@ -19,21 +19,12 @@ from calc.model import (
 )
 from calc.operations import PARTS, Phase
 from calc.results import Cell, Figure, Grid, Result, Row
+from calc.units import big_o
 
 if TYPE_CHECKING:
     from calc.hardware import Accelerator
 
 ModelLike = str | Path | Model
-
-
-def big_o(power: float) -> str:
-    """Write an exponent of n the way papers do.
-
-    >>> big_o(2.0), big_o(1.5), big_o(1)
-    ('O(n²)', 'O(n√n)', 'O(n)')
-    """
-    known = {2: "O(n²)", 1.5: "O(n√n)", 1: "O(n)", 0: "O(1)"}
-    return known.get(power, f"O(n^{power:g})")
 
 
 def show(model: ModelLike | Accelerator, *, context: int | None = None, **setting: Any) -> Result:

@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "ops": "Print the operation table of a model.",
     "formula": "Show the symbolic formula behind a figure.",
     "crossover": "Find from which length on A is dearer than B.",
+    "audit": "Check the numbers that documents state.",
     "import": "Turn a config.json into a preset.",
     "accuracy": "Compare modelled figures with published measurements.",
     "schema": "Print the JSON schemas of presets and results.",

@@ -13,7 +13,7 @@ def command(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="[preset|accelerator-preset|COMMAND]", help="A file's schema, or that of a command's answer."
+            metavar="[preset|accelerator-preset|claims|COMMAND]", help="A file's schema, or that of a command's answer."
         ),
     ] = "preset",
 ) -> None:

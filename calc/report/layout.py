@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from calc.errors import printable
 from calc.results import Cell, Figure, Grid, Row
-from calc.units import figure
+from calc.units import figure, span
 
 Line: TypeAlias = list[tuple[str, str]]
 """Pieces of text with a style each: "" (plain) or one of rich's."""
@@ -24,7 +24,7 @@ NARROWEST = 10
 
 
 def shown(cell: Cell) -> str:
-    """Write a cell for a person: a figure in its unit, a range as mid [low – high], the ratio to the first compared."""
+    """Write a cell for a person: a figure in its unit, a range around it or alone, the ratio to the first compared."""
     text, ratio = _halves(cell)
     return f"{text} {ratio}".rstrip()
 
@@ -36,7 +36,8 @@ def _halves(cell: Cell) -> tuple[str, str]:
         return printable(cell), ""
     text = figure(cell.value, cell.unit)
     if cell.low is not None and cell.high is not None:
-        text = f"{text} [{figure(cell.low, cell.unit)} – {figure(cell.high, cell.unit)}]"
+        ends = span(cell.low, cell.high, cell.unit)
+        text = ends if cell.value is None else f"{text} [{ends}]"
     text = f"≈ {text}" if cell.provenance == "estimate" else text
     return text, "" if cell.ratio is None else ratio(cell.ratio)
 

@@ -10,8 +10,10 @@ from calc.results import Cell, Figure, Grid, Result, Row
 
 
 def raw(cell: Cell) -> object:
-    """Return a cell for a program: the value in base units."""
-    return cell.value if isinstance(cell, Figure) else "" if cell is None else printable(cell)
+    """Return a cell for a program: the value in base units, of a range without a middle both ends."""
+    if isinstance(cell, Figure):
+        return f"{cell.low}–{cell.high}" if cell.value is None and cell.low is not None else cell.value
+    return "" if cell is None else printable(cell)
 
 
 def units(row: Row) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from calc.errors import UnknownName
 from calc.schema.accuracy import Accuracy
 from calc.schema.base import Answer
+from calc.schema.claims import Audit, Quantities
 from calc.schema.devices import Accelerators, Card
 from calc.schema.formulas import Crossover, Formula, Formulas
 from calc.schema.models import Compare, List, Operations, Show
@@ -26,13 +27,15 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "crossover": Crossover,
     "validate": Validate,
     "accuracy": Accuracy,
+    "audit": Audit,
+    "quantities": Quantities,
     "accelerator": Card,
     "accelerators": Accelerators,
 }
 
 
 def schema(what: str) -> dict[str, Any]:
-    """Return the JSON schema of a file (``preset``, ``accelerator-preset``) or of a command's JSON output.
+    """Return the JSON schema of a file (``preset``, ``accelerator-preset``, ``claims``) or of a command's JSON output.
 
     Raises:
         UnknownName: no such document.
@@ -48,6 +51,10 @@ def schema(what: str) -> dict[str, Any]:
         from calc.catalog import accelerator_adapter
 
         return accelerator_adapter().json_schema()
+    if what == "claims":
+        from calc.claims.files import json_schema
+
+        return json_schema()
     if what not in DOCUMENTS:
-        raise UnknownName("document", what, ["preset", "accelerator-preset", *DOCUMENTS])
+        raise UnknownName("document", what, ["preset", "accelerator-preset", "claims", *DOCUMENTS])
     return DOCUMENTS[what].model_json_schema(by_alias=True)
