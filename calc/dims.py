@@ -95,8 +95,6 @@ LEGEND: Final[dict[str, Dim]] = {
             r"h_\text{kv}",
             "the same heads, where a map needs them twice",
             derived="k",
-            axis="tp",
-            rest="g",
         ),
         Dim("g", "group_size", "g", "query heads that share one key-value head", derived="a/k", axis="rest"),
         Dim("h", "head_dim", r"d_h", "width of a query and key head", "head_dim"),

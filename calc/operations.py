@@ -256,7 +256,7 @@ class Softmax(Elementwise):
 
 @record
 class Norm(Operation):
-    """Normalisation over the last letter, with learned scale and shift.
+    """Normalisation over the last letter (and those in ``across``), with learned scale and shift.
 
     FLOPs per element: RMSNorm 3 (square, add, multiply; Zhang & Sennrich 2019, arXiv:1910.07467), LayerNorm 5 (mean,
     subtract, square, add, multiply; Ba et al. 2016, arXiv:1607.06450), and one more for a scale and for a shift.
@@ -267,6 +267,8 @@ class Norm(Operation):
     kind: Literal["rms", "layer"]
     weight: str = ""
     bias: str = ""
+    across: str = ""
+    """Letters that are normalised together with the last one (all heads of a query)."""
     part: Part | None = "norm"
 
     @property

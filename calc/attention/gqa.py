@@ -99,7 +99,7 @@ class GQA(Attention):
         result = gate[-1].name if gate else "values"
         if self.result_norm:
             dims, scale = f"btkg{p}", f"kg{p}"
-            gate.append(Norm("result_norm", dims, inputs=(result,), kind=self.result_norm, weight=scale))
+            gate.append(Norm("result_norm", dims, inputs=(result,), kind=self.result_norm, weight=scale, across="kg"))
         return (
             *self._queries(),
             *(() if self.shared_kv else (*self._keys(), *self._values(p))),
@@ -167,6 +167,7 @@ class GQA(Attention):
             kind=self.qk_norm or "rms",
             weight=weight if self.qk_norm_scale else "",
             bias=weight if self.qk_norm_bias else "",
+            across=dims[2:-1] if self.qk_norm_over == "all_heads" else "",
         )
 
     def _score_steps(self) -> list[tuple[str, int, str]]:

@@ -51,7 +51,7 @@ class Lightning(Recurrent):
             Elementwise("v_act", "btap", inputs=("v_proj",), each=SILU),
             *self._chunks(),
             *self._step(),
-            Norm("norm", "btap", inputs=("combine",), kind="rms", weight="ap"),
+            Norm("norm", "btap", inputs=("combine",), kind="rms", weight="ap", across="a"),
             Einsum("gate_proj", "btd,dap->btap", weight="dap"),
             Elementwise("gate", "btap", inputs=("norm", "gate_proj"), each=SIGMOID + 1),
             Einsum("o_proj", "btap,apd->btd", inputs=("gate",), weight="apd"),

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from calc.parallel.collective import Collective, Ways, Wire
+from calc.parallel.inside import inside
 from calc.parallel.layout import Layout
+from calc.parallel.outside import collectives
 from calc.parallel.pipeline import bubble, chunks, stages
 from calc.parallel.sharding import check, is_expert, shard
 
-__all__ = ["Layout", "bubble", "check", "chunks", "is_expert", "shard", "stages"]
+__all__ = [
+    "Collective", "Layout", "Ways", "Wire", "bubble", "check", "chunks", "collectives", "inside", "is_expert", "shard",
+    "stages",
+]  # fmt: skip

@@ -85,12 +85,20 @@ def _indivisible(letter: str, value: Number, degree: int, layout: Layout, *, rep
     return f"{text}, nor {name} by it" if replicable else text
 
 
-def _sharded(block: Block, layout: Layout) -> Block:
-    letters = dict(block.letters)
+def divisions(block: Block, layout: Layout) -> dict[str, int]:
+    """Return by how much each letter that a table uses is divided on one rank.
+
+    Raises:
+        SpecError: a letter that its degree does not divide.
+    """
     used = {letter for operation in block.operations for letter in letters_of(operation)}
     used |= {letter for state in block.states for letter in state.dims}
-    divided = degrees({letter: value for letter, value in letters.items() if letter in used}, layout)
-    divided = _without_index_tables(block, divided)
+    divided = degrees({letter: value for letter, value in block.letters.items() if letter in used}, layout)
+    return _without_index_tables(block, divided)
+
+
+def _sharded(block: Block, layout: Layout) -> Block:
+    letters, divided = dict(block.letters), divisions(block, layout)
     for letter, degree in divided.items():
         if LEGEND[letter].axis == "vocab":
             letters[letter] = ceil_div(letters[letter], layout.vocab_multiple * degree) * layout.vocab_multiple
@@ -132,7 +140,7 @@ def token_split(operation: Operation, divided: Mapping[str, int], layout: Layout
     letters = letters_of(operation)
     if is_expert(operation) or any(LEGEND[letter].axis == "expert_tp" for letter in letters):
         return layout.tp // layout.etp
-    if any(divided.get(letter, 1) > 1 for letter in letters):
+    if layout.tp == 1 or any(letter in divided for letter in letters):
         return 1
     return layout.tp if layout.sequence_parallel and "t" in letters else 1
 
@@ -146,13 +154,12 @@ def check(model: Model, layout: Layout, n_gpus: int | None = None) -> None:
     Raises:
         SpecError: devices that do not match; heads, channels or experts that are not divisible; fewer layers than
             stages; experts' ranks for a model without experts; ranks that share a sequence where an operation needs
-            all of it in order, or with an encoder.
+            all of it in order, or with an encoder; experts that neither their own ranks nor sequence parallelism share.
     """
     if n_gpus is not None and layout.gpus != n_gpus:
         raise SpecError(f"tp·cp·dp·pp = {layout.gpus:,} devices ({layout.text()}), not {n_gpus:,}")
     blocks = model.blocks() + model.mtp_blocks()
-    if layout.ep > 1 and not any(is_expert(operation) for block in blocks for operation in block.operations):
-        raise SpecError(f"ep = {layout.ep}: {model.name} has no routed experts")
+    _check_experts(model, [operation for block in blocks for operation in block.operations], layout)
     if layout.cp > 1:
         _check_context(model, blocks, layout)
     for block in blocks:
@@ -161,6 +168,19 @@ def check(model: Model, layout: Layout, n_gpus: int | None = None) -> None:
         except SpecError as error:
             raise SpecError(f"{model.name}, {block.path}: {error}") from None
     chunks(model, layout)
+
+
+def _check_experts(model: Model, operations: Iterable[Operation], layout: Layout) -> None:
+    experts = [operation for operation in operations if is_expert(operation)]
+    if layout.ep > 1 and not experts:
+        raise SpecError(f"ep = {layout.ep}: {model.name} has no routed experts")
+    if layout.ep > 1 and any(LEGEND[letter].axis == "tp" for op in experts for letter in letters_of(op)):
+        raise SpecError(f"ep = {layout.ep}: the experts of {model.name} are heads, whose queries meet all keys")
+    if experts and not layout.sequence_parallel and (layout.ep * layout.etp) % layout.tp:
+        raise SpecError(
+            f"ep·expert_tp = {layout.ep * layout.etp} is no multiple of tp = {layout.tp}: without sequence_parallel "
+            "ranks would repeat the experts' work"
+        )
 
 
 def _check_context(model: Model, blocks: Iterable[Block], layout: Layout) -> None:
