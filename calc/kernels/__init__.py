@@ -10,17 +10,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from calc.kernels.grouping import Group, groups
-from calc.kernels.record import Direction, Fusion, Kernel, Kind
+from calc.kernels.record import FLASH_BACKWARD, Direction, Fusion, Kernel, Kind
 from calc.kernels.sizes import Forms, Moved, Sizes
 from calc.layers import Block
 from calc.operations import Einsum
 from calc.passes import Pass
 
 __all__ = ["Direction", "Forms", "Fusion", "Kernel", "Kind", "kernels"]
-
-FLASH_BACKWARD = 5 / 2
-"""Matrix products of a flash attention's backward pass over those of its forward pass: the scores again, and the
-gradients of values, scores, queries and keys, against two (Dao 2023, arXiv:2307.08691 §3.1.2)."""
 
 SCAN_BACKWARD = 3.0
 """The same for a recurrence in chunks: the states again, and a product for either operand of each (``chunk_bwd`` of
@@ -81,6 +77,7 @@ def _forward(block: Block, group: Group, pass_: Pass, forms: Forms, fusion: Fusi
         vector_flops=sizes.vector_flops(),
         bytes=moved.total,
         weight_bytes=moved.weights,
+        uneven=kind == "grouped_gemm",
         operand_bits=sizes.operand_bits() if kind == group.kind else float(forms["activation"].bits),
         **shape,
     )

@@ -11,6 +11,10 @@ Kind: TypeAlias = Literal["gemm", "grouped_gemm", "attention", "memory", "scan",
 Direction: TypeAlias = Literal["forward", "backward"]
 Fusion: TypeAlias = Literal["fused", "eager"]
 
+FLASH_BACKWARD = 5 / 2
+"""Matrix products of a flash attention's backward pass over those of its forward pass: the scores again, and the
+gradients of values, scores, queries and keys, against two (Dao 2023, arXiv:2307.08691 §3.1.2)."""
+
 
 @named_record
 class Kernel(Record):
@@ -42,6 +46,8 @@ class Kernel(Record):
     n: Number = 0
     k: Number = 0
     groups: Number = 1
+    uneven: bool = False
+    """Whether ``m`` is an average over groups that a router fills, each with a number of rows of its own."""
     operand_bits: float = 16
     """Bits of an element of the narrower operand as it is stored."""
     batch: Number = 1

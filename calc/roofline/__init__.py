@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
-from calc.algebra import Number, if_at_most, maximum, minimum
+from calc.algebra import Number, if_at_most, maximum
 from calc.hardware import Accelerator
 from calc.kernels import Direction, Forms, Fusion, Kernel, kernels
 from calc.layers import Block
 from calc.passes import Pass
 from calc.records import Record, named_record
 from calc.roofline.attention import attention_times
-from calc.roofline.efficiency import Efficiency, efficiency
+from calc.roofline.efficiency import AttentionKernel, Efficiency, efficiency
 from calc.roofline.products import product_times
 
-__all__ = ["Efficiency", "KernelTime", "Launch", "efficiency", "kernel_time", "time_pass"]
+__all__ = ["AttentionKernel", "Efficiency", "KernelTime", "Launch", "efficiency", "kernel_time", "time_pass"]
 
 Launch: TypeAlias = Literal["graph", "stream", "none"]
 """How kernels are launched: from a recorded graph (CUDA graphs), one by one by the host, or not counted at all."""
@@ -59,27 +59,27 @@ def kernel_time(
     """
     constants = calibration or efficiency(accelerator)
     if kernel.kind in ("gemm", "grouped_gemm"):
-        compute, memory = product_times(kernel, accelerator, constants)
+        compute, memory, start = product_times(kernel, accelerator, constants)
     elif kernel.kind == "attention":
-        compute, memory = attention_times(kernel, accelerator, constants)
+        compute, memory, start = attention_times(kernel, accelerator, constants)
     else:
-        compute, memory = _stream_times(kernel, accelerator, constants)
-    device = maximum(compute, memory) + constants.kernel_s
-    starting = constants.kernel_s + {"none": 0.0, "graph": constants.gap_s, "stream": constants.gap_s}[launch]
+        compute, memory, start = _stream_times(kernel, accelerator, constants)
+    busy = constants.overlapped(compute, memory)
+    if launch != "none":
+        start = start + constants.gap_s
     if launch == "stream":
-        starting = starting + maximum(constants.host_s - device - constants.gap_s, 0.0)
-    seconds = maximum(compute, memory) + starting
-    return KernelTime(kernel=kernel, seconds=seconds, compute_s=compute, memory_s=memory, launch_s=starting)
+        start = start + maximum(constants.host_s - busy - start, 0.0)
+    return KernelTime(kernel=kernel, seconds=busy + start, compute_s=compute, memory_s=memory, launch_s=start)
 
 
-def _stream_times(kernel: Kernel, accelerator: Accelerator, constants: Efficiency) -> tuple[Number, Number]:
-    """Return (compute, memory) seconds of what only moves memory; what fits in the shared cache comes from there."""
+def _stream_times(kernel: Kernel, accelerator: Accelerator, constants: Efficiency) -> tuple[Number, Number, Number]:
+    """Return (compute, memory, start) seconds of what only moves memory, or the shared cache where it fits there."""
     stream = constants.memory * accelerator.memory_bytes_per_s
     cache = (accelerator.cache_bytes or 0) / 2  # the other half holds what the kernel writes
     from_cache = if_at_most(kernel.bytes - kernel.weight_bytes, cache, constants.cache * stream, stream)
     rate = accelerator.flops.get("fp32", accelerator.flops[accelerator.half()] / 8)
     work = kernel.flops + kernel.vector_flops
-    return work / (constants.issue * rate), minimum(kernel.bytes / stream, kernel.bytes / from_cache)
+    return work / (constants.issue * rate), kernel.bytes / from_cache, constants.light_s
 
 
 def time_pass(

@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from calc.algebra import Number, ceil_div, if_at_most, maximum, minimum
 from calc.hardware import Accelerator
 from calc.kernels import Kernel
-from calc.roofline.efficiency import STEP, Efficiency, sustained
+from calc.roofline.efficiency import Efficiency, sustained
 
-NARROW = 16
+STEP: Final = 128
+"""Keys that a flash attention loads at once, and queries of one block."""
+
+WIDEST: Final = 256
+"""Widest head of the general flash attentions; wider ones (the latent of MLA) have kernels of their own."""
+
+NARROWEST: Final = 16
 """Rows of the smallest matrix product of tensor cores: a block of fewer queries costs as many."""
 
 
-def attention_times(kernel: Kernel, accelerator: Accelerator, constants: Efficiency) -> tuple[Number, Number]:
-    """Return (compute, memory) seconds.
+def attention_times(kernel: Kernel, accelerator: Accelerator, constants: Efficiency) -> tuple[Number, Number, Number]:
+    """Return (compute, memory, start) seconds.
 
-    Query heads that share keys are taken together where a sequence has few queries (decode), and the keys are then cut
-    into parts until every core has work; in prefill each block of ``STEP`` queries of a head is one piece of work.
+    In prefill, each block of ``STEP`` queries of a head is one piece of work: steps of ``STEP`` keys, half a step on
+    the diagonal of a causal mask, and what starting and ending a block costs. Where the queries that share keys fit in
+    one block (decode), they are taken together, the keys are cut into parts until every core has work, and a second
+    kernel adds the parts up.
     """
-    _, rate = sustained(accelerator, kernel.form, constants)
-    cores = accelerator.n_cores or 1
-    clock = accelerator.clock_hz or 1e9
-    share = constants.attention * (constants.attention_backward if kernel.direction == "backward" else 1)
-    core_rate = share * rate / cores
-    group = kernel.heads / maximum(kernel.kv_heads, 1)
-    rows = kernel.queries * group  # that share keys
-    together = kernel.batch * kernel.kv_heads * ceil_div(rows, STEP)
-    apart = kernel.batch * kernel.heads * ceil_div(kernel.queries, STEP)
-    blocks = if_at_most(rows, STEP, together, apart)
-    height = if_at_most(rows, STEP, maximum(rows, NARROW), minimum(kernel.queries, STEP))
-    seen = kernel.pairs / kernel.queries  # keys of a query on average
-    hidden = kernel.keys - seen  # of the keys of the last block, those that its mask hides are half a step
-    steps = seen / STEP + if_at_most(hidden, 0, 0.0, 0.5)
-    total = kernel.flops / (kernel.batch * kernel.heads * kernel.pairs)  # FLOP of one pair of one head
-    step = height * STEP * (total / core_rate + constants.softmax_clocks / clock)
-    waves = if_at_most(rows, STEP, maximum(blocks / cores, 1 / cores), ceil_div(blocks, cores))
-    overhead = if_at_most(rows, STEP, 0.0, constants.block_steps)
-    compute = waves * (steps + overhead) * step
+    peak, rate = sustained(accelerator, kernel.form, constants)
+    cores, clock = accelerator.n_cores or 1, accelerator.clock_hz or 1e9
+    backward = kernel.direction == "backward"
+    share = constants.attention * (constants.attention_backward if backward else 1)
+    softmax = constants.softmax_backward_clocks if backward else constants.softmax_clocks
+    rows = kernel.queries * kernel.heads / kernel.kv_heads  # that share keys
+    seen = kernel.pairs / kernel.queries  # keys of one query on average
+    whole = if_at_most(kernel.keys, seen, 0.0, 0.5)
+    one_pair = kernel.flops / (kernel.batch * kernel.heads * kernel.pairs)
+    products, exponentials = one_pair * cores / (share * peak), softmax / clock
+    p = constants.softmax_overlap
+    each = (products**p + exponentials**p) ** (1 / p)
+    blocks = kernel.batch * kernel.heads * ceil_div(kernel.queries, STEP)
+    steps = seen / STEP + whole + constants.block_steps
+    prefill = ceil_div(blocks, cores) * steps * minimum(kernel.queries, STEP) * STEP * each
     stream = constants.memory * accelerator.memory_bytes_per_s
-    return compute, kernel.bytes / stream
+    shared = kernel.batch * kernel.kv_heads
+    # where fewer sequences and heads than cores are there, every core writes a part of the sum, which is read again
+    partial = if_at_most(cores, shared, 0.0, 2 * 4 * cores * rows * kernel.value_dim / (constants.cache * stream))
+    padded = maximum(rows, NARROWEST) / rows
+    decode_share = if_at_most(kernel.value_dim, WIDEST, constants.attention_decode, constants.attention_latent)
+    decode = padded * kernel.flops / (decode_share * peak) + partial
+    compute = maximum(if_at_most(rows, STEP, decode, prefill), kernel.flops / rate)
+    start = if_at_most(rows, STEP, constants.decode_s, constants.kernel_s)
+    return compute, kernel.bytes / stream, start

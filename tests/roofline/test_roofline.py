@@ -41,7 +41,8 @@ def test_no_kernel_beats_the_roofline(name: str, direction: Any) -> None:
             assert timed.seconds >= kernel.flops / H100.peak(kernel.form)
             if kernel.bytes > H100.cache_bytes:
                 assert timed.seconds >= kernel.bytes / H100.memory_bytes_per_s
-            assert timed.seconds == max(timed.compute_s, timed.memory_s) + timed.launch_s
+            longer, together = max(timed.compute_s, timed.memory_s), timed.compute_s + timed.memory_s
+            assert longer <= timed.seconds - timed.launch_s + 1e-12 <= together + 2e-12
             assert timed.total == kernel.repeat * timed.seconds
             assert timed.bound in ("compute", "memory", "launch")
 
