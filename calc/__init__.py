@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from calc.catalog import load as load
     from calc.catalog import load_accelerator as load_accelerator
+    from calc.charts import plot as plot
+    from calc.charts.gallery import draw_gallery as draw_gallery
+    from calc.charts.gallery import list_charts as list_charts
     from calc.claims import audit as audit
     from calc.devices import accelerators as accelerators
     from calc.errors import CalcError as CalcError
@@ -42,14 +45,17 @@ _HOMES = {
     "audit": "calc.claims",
     "compare": "calc.views",
     "crossover": "calc.symbolic",
+    "draw_gallery": "calc.charts.gallery",
     "explain": "calc.symbolic",
     "find_accelerator": "calc.identify",
     "formula": "calc.symbolic",
     "formulas": "calc.symbolic",
+    "list_charts": "calc.charts.gallery",
     "listing": "calc.views",
     "load": "calc.catalog",
     "load_accelerator": "calc.catalog",
     "operation_table": "calc.views",
+    "plot": "calc.charts",
     "prove": "calc.validate",
     "show": "calc.views",
     "sweep": "calc.sweeps",
@@ -65,14 +71,17 @@ __all__ = [
     "audit",
     "compare",
     "crossover",
+    "draw_gallery",
     "explain",
     "find_accelerator",
     "formula",
     "formulas",
+    "list_charts",
     "listing",
     "load",
     "load_accelerator",
     "operation_table",
+    "plot",
     "prove",
     "show",
     "sweep",

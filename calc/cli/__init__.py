@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "formula": "Show the symbolic formula behind a figure.",
     "crossover": "Find from which length on A is dearer than B.",
     "audit": "Check the numbers that documents state.",
+    "plot": "Draw charts of models, in a file or in the terminal.",
     "import": "Turn a config.json into a preset.",
     "accuracy": "Compare modelled figures with published measurements.",
     "schema": "Print the JSON schemas of presets and results.",

@@ -15,6 +15,7 @@ from calc.schema.claims import Audit, Quantities
 from calc.schema.devices import Accelerators, Card
 from calc.schema.formulas import Crossover, Formula, Formulas
 from calc.schema.models import Compare, List, Operations, Show
+from calc.schema.plots import Charts, Gallery, Plot
 from calc.schema.proofs import Validate
 
 DOCUMENTS: dict[str, type[Answer]] = {
@@ -31,6 +32,9 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "quantities": Quantities,
     "accelerator": Card,
     "accelerators": Accelerators,
+    "plot": Plot,
+    "charts": Charts,
+    "gallery": Gallery,
 }
 
 

@@ -1,0 +1,123 @@
+"""Growth of attention with the context."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from calc.attention import Attention
+from calc.charts.chart import Asked, Chart, sources, times, title_of
+from calc.charts.data import Axis, ChartData, Panel, Series
+from calc.charts.drawing.lines import draw
+from calc.costs import complexity
+from calc.errors import SpecError
+from calc.layers import Block
+from calc.model import Model, Pass, running
+from calc.sparse_masks import optimal_stride
+from calc.views import big_o
+
+D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 4096, 32, 8, 128
+CONTEXTS = tuple(2**power for power in range(10, 23))
+
+
+def _kinds(context: int) -> dict[str, Attention]:
+    """Return the mechanisms that are compared, of one width; a stride that is best for the context."""
+    stride = max(round(optimal_stride(context)), 1)
+    grouped = {"kind": "gqa", "n_heads": HEADS, "n_kv_heads": KV_HEADS, "head_dim": HEAD_DIM}
+    latent = {
+        "kind": "dsa", "n_heads": HEADS, "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": HEAD_DIM,
+        "qk_rope_head_dim": 64, "v_head_dim": HEAD_DIM, "n_index_heads": 16, "index_head_dim": 128, "n_selected": 2048,
+    }  # fmt: skip
+    return {
+        "causal": Attention.build(grouped),
+        "2,048 selected by 16 index heads": Attention.build(latent),
+        "strided, ℓ = √(n/2)": Attention.build(
+            {**grouped, "mask": {"kind": "strided", "window": stride, "stride": stride}}
+        ),
+        "window of 4,096": Attention.build({**grouped, "mask": {"kind": "window", "window": 4096}}),
+        "linear": Attention.build({"kind": "linear", "n_heads": HEADS, "head_dim": HEAD_DIM}),
+    }
+
+
+ORDERS = {"strided, ℓ = √(n/2)": 1.5}
+"""What a stride that grows with the context makes of the order; the others' are read off their tables."""
+
+
+def mixing(block: Block, context: int) -> int:
+    """Return the matmul FLOPs of a layer's attention for a prompt, without its projections of single tokens."""
+    total: int = sum(op.flops(env) for _, op, env in running([block], Pass.prefill(context)) if not op.weights)
+    found: int = block.repeat * total
+    return found
+
+
+def data(asked: Asked) -> ChartData:
+    """Return what mixing positions costs each token: of one layer of several mechanisms, or of some models."""
+    last = asked.context or CONTEXTS[-1]
+    contexts = (*(context for context in CONTEXTS if context < last), last)
+    series = _of_models(asked.models, contexts) if asked.models else _of_mechanisms(contexts)
+    shown = asked.models or ()
+    what = "mixers of all layers" if shown else "one layer"
+    panel = Panel(
+        x=Axis(label="context, tokens", unit="tokens", scale="log", base=2, low=contexts[0], high=last),
+        y=Axis(label=f"FLOPs for each token to mix positions, {what} (log scale)", unit="FLOP", scale="log"),
+        series=series,
+    )
+    width = f"d_model {D_MODEL:,}, {HEADS} heads of {HEAD_DIM}, {KV_HEADS} key-value heads. " if not shown else ""
+    return ChartData(
+        chart="complexity",
+        finding=_finding(series, last),
+        panels=(panel,),
+        conventions=f"{width}Matrix products of a causal prefill that read no weights: scores, values, states, "
+        "indexers. A total of O(n²) is O(n) for each token.",
+        source=sources(shown)
+        if shown
+        else "arXiv:2305.13245, 2512.02556 §2.1, 1904.10509 §4.3, 2004.05150, 2006.16236",
+    )
+
+
+def _of_mechanisms(contexts: tuple[int, ...]) -> tuple[Series, ...]:
+    found: dict[str, list[float]] = {}
+    orders: dict[str, float] = dict(ORDERS)
+    for context in contexts:
+        for name, mechanism in _kinds(context).items():
+            block = _block(mechanism)
+            found.setdefault(name, []).append(mixing(block, context) / context)
+            if name not in orders:
+                orders[name] = complexity([block])[block.label]
+    return tuple(
+        Series(name=name, x=contexts, y=tuple(flops), note=big_o(orders[name])) for name, flops in found.items()
+    )
+
+
+def _block(mechanism: Attention) -> Block:
+    block = Block.of("attention", mechanism)
+    return replace(block, letters={"d": D_MODEL, "o": D_MODEL, **block.letters})
+
+
+def _of_models(models: tuple[Model, ...], contexts: tuple[int, ...]) -> tuple[Series, ...]:
+    found = []
+    for model in models:
+        mixers = [block for block in model.blocks() if block.name in ("attention", "beside") and not block.encoder]
+        if not any(mixing(block, contexts[0]) for block in mixers):
+            raise SpecError(f"{title_of(model)} mixes positions without matrix products")
+        flops = tuple(sum(mixing(block, context) for block in mixers) / context for context in contexts)
+        order = max(complexity(mixers).values(), default=1.0)
+        found.append(Series(name=title_of(model), x=contexts, y=flops, stated=model.max_context, note=big_o(order)))
+    return tuple(found)
+
+
+def _finding(series: tuple[Series, ...], last: int) -> str:
+    most, least = max(series, key=lambda each: each.y[-1]), min(series, key=lambda each: each.y[-1])
+    if len(series) == 1:
+        growth = times(most.y[-1] / most.y[0])
+        return f"{most.name}: {growth} the FLOPs for each token at {last:,} as at {most.x[0]:,.0f}"
+    ratio = times(most.y[-1] / least.y[-1])
+    return f"At {last:,} tokens, {most.name} {most.note} costs {ratio} as much as {least.name} {least.note}"
+
+
+CHART = Chart(
+    about="Growth of attention with the context: O(n), O(n√n), O(n²) with their constants",
+    data=data,
+    draw=draw,
+    least=0,
+    takes=("context",),
+)

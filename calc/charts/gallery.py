@@ -1,0 +1,127 @@
+"""The gallery: every chart for the models that suit it, light and dark, with a page that says what each shows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from calc.charts import KINDS, plot
+from calc.charts.chart import chart
+from calc.charts.picture import Picture
+from calc.errors import SpecError
+from calc.results import Figure, Grid, Result, Row
+
+PAGE = "README.md"
+HEAD = "# Gallery"
+Progress = Callable[[str, int, int], None]
+
+
+def list_charts() -> Result:
+    """Return the charts, one line each."""
+    rows, records = [], []
+    for name in KINDS:
+        kind = chart(name)
+        count = "none" if not kind.most else f"{kind.least}+" if kind.most > 12 else f"{kind.least}–{kind.most}"
+        taken = [option.replace("_", "-") for option in kind.takes]
+        rows.append(Row(name, (name, kind.about, count, ", ".join(taken))))
+        entry = {"name": name, "about": kind.about, "least": kind.least, "most": kind.most}
+        records.append({**entry, "takes": list(kind.takes), "models": list(kind.models)})
+    grid = Grid("", ("chart", "what it shows", "models", "options"), tuple(rows))
+    return Result(kind="charts", data={"charts": records}, grids=(grid,))
+
+
+def command(name: str) -> str:
+    """Return the command that draws a chart of the gallery."""
+    kind = chart(name)
+    if "results" in kind.takes:
+        return f"calc validate --format json > {name}.json && calc plot {name} --from {name}.json -o {name}.png"
+    return " ".join(("calc plot", name, *kind.models, "-o", f"{name}.png"))
+
+
+def draw_gallery(
+    folder: str | Path = "plots",
+    *,
+    results: Iterable[Mapping[str, Any]] = (),
+    progress: Progress | None = None,
+) -> Result:
+    """Draw every chart and its page into a folder, all or nothing: an earlier gallery there is replaced as a whole.
+
+    A chart of other commands' results is drawn if ``results`` has some.
+
+    Raises:
+        SpecError: the folder holds something that is no gallery, or cannot be written.
+    """
+    target, given = Path(folder).expanduser().resolve(), list(results)
+    _check(target)
+    names = [name for name in KINDS if given or "results" not in chart(name).takes]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".calc-") as space:
+            fresh = Path(space) / "new"
+            fresh.mkdir(mode=0o755)
+            pictures = _draw(fresh, names, given, progress)
+            (fresh / PAGE).write_text(page(pictures), encoding="utf-8")
+            if target.exists():
+                target.rename(Path(space) / "old")
+            fresh.rename(target)
+    except OSError as error:
+        raise SpecError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}") from None
+    sizes = {path.name: path.stat().st_size for path in sorted(target.iterdir())}
+    rows = tuple(Row(name, (name, Figure(size, "B"))) for name, size in sizes.items())
+    data = {"folder": str(folder), "files": [{"name": name, "bytes": size} for name, size in sizes.items()]}
+    return Result(kind="gallery", data=data, grids=(Grid(f"wrote {folder}", ("file", "size"), rows),))
+
+
+def _check(target: Path) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise SpecError(f"{target} is not a folder")
+    inside = sorted(path.name for path in target.iterdir())
+    page = target / PAGE
+    ours = page.is_file() and page.read_text("utf-8", errors="replace").startswith(HEAD)
+    other = [name for name in inside if name != PAGE and not name.endswith(".png")]
+    if inside and (not ours or other):
+        raise SpecError(f"{target} holds {(other or inside)[0]}, which is no part of a gallery; name another folder")
+
+
+def _draw(
+    folder: Path, names: list[str], results: list[Mapping[str, Any]], progress: Progress | None
+) -> dict[str, Picture]:
+    found = {}
+    for done, name in enumerate(names):
+        if progress:
+            progress(name, done, len(names))
+        kind = chart(name)
+        picture = plot(name, results=results if "results" in kind.takes else ())
+        picture.save(folder / f"{name}.png")
+        picture.save(folder / f"{name}-dark.png", dark=True)
+        found[name] = picture
+    if progress:
+        progress("", len(names), len(names))
+    return found
+
+
+def page(pictures: Mapping[str, Picture]) -> str:
+    """Return the page: the finding of each chart, its picture, its models, the command that draws it."""
+    parts = [HEAD, "Drawn by `calc plot --all`. Every title is computed from what the chart shows.", ""]
+    for name, picture in pictures.items():
+        kind, data = picture.kind, picture.data
+        parts += [
+            f"## {data.finding}",
+            "",
+            f'<picture><source media="(prefers-color-scheme: dark)" srcset="{name}-dark.png">'
+            f'<img alt="{_alt(data.finding)}" src="{name}.png" width="800"></picture>',
+            "",
+            f"{kind.about}." + (f" Models: {', '.join(kind.models)}." if kind.models else ""),
+            "",
+            *(["```sh", command(name), "```"]),
+            "",
+        ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _alt(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

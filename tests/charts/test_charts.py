@@ -1,0 +1,412 @@
+"""Every chart: the values it plots, against the figures they stand for; and that it can be drawn for odd inputs."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.text
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+import calc
+from calc.charts import KINDS
+from calc.charts import balance as balance_chart
+from calc.charts.chart import chart
+from calc.charts.data import ChartData, Series
+from calc.charts.masks import SHOWN, picture
+from calc.charts.picture import Picture
+from calc.charts.style import LIGHT, applied
+from calc.costs import Costs, Setting
+from calc.masks import KINDS as MASKS
+from calc.masks import make
+from calc.model import Model, Pass
+from calc.report.layout import cells
+from calc.routing import touched
+from calc.schema import DOCUMENTS
+from calc.sparse_masks import TopKBlocks
+
+LONG = "An extraordinarily long name of a model that somebody gave to a checkpoint 1.5 (2026-01-01, preview)"
+MIXED = (
+    "gpt2", "llama-3-8b", "deepseek-v3", "kimi-k2", "mixtral-8x7b", "gemma-3-27b", "gemini-2.5-pro",
+    "qwen3-next-80b-a3b", "t5-small", "mamba-2.8b",
+)  # fmt: skip
+SPARSE = ("mixtral-8x7b", "deepseek-v3", "kimi-k2", "gpt-oss-120b", "gpt-oss-20b", "qwen3-30b-a3b", "llama-4-scout",
+          "dbrx", "olmoe-1b-7b", "glm-4.5")  # fmt: skip
+LATENT = ("deepseek-v2", "deepseek-v2-lite", "deepseek-v3", "kimi-k2")
+MASKED = ("gemma-3-27b", "gpt2", "llama-4-scout", "deepseek-v3.2", "mistral-7b-v0.1", "gpt-oss-20b")
+OF: dict[str, tuple[str, ...]] = {
+    "experts": SPARSE,
+    "balance": ("mixtral-8x7b",),
+    "latent": LATENT,
+    "masks": MASKED,
+    "complexity": tuple(name for name in MIXED if name not in ("mamba-2.8b",)),
+    "intensity": tuple(name for name in MIXED if name not in ("t5-small",)),
+}
+PROOF: dict[str, Any] = {
+    "schema_version": 1,
+    "kind": "validate",
+    "device": "cpu",
+    "versions": {"torch": "2.0"},
+    "holds": False,
+    "figures": 5,
+    "differ": 1,
+    "targets": [
+        {
+            "name": name,
+            "holds": True,
+            "checks": [
+                {"quantity": "forward", "expected": 3, "counted": 3},
+                {"quantity": "decode", "expected": 4, "counted": 5 if name == "b" else 4},
+                {"quantity": "something new", "expected": 1, "counted": 1},
+            ][: 3 - (name == "a")],
+        }
+        for name in ("a", "b")
+    ],
+}
+
+
+def plotted(name: str, *models: Any, **options: Any) -> ChartData:
+    return calc.plot(name, models, **options).data
+
+
+def series_of(data: ChartData, name: str) -> Series:
+    return next(series for panel in data.panels for series in panel.series if series.name == name)
+
+
+# ---- what is plotted
+
+
+def test_cache_is_what_the_model_keeps() -> None:
+    data = plotted("cache", "deepseek-v3", "mamba-2.8b", batch=4, cache_dtype="fp8")
+    model, mamba = calc.load("deepseek-v3"), calc.load("mamba-2.8b")
+    line = series_of(data, model.title)
+    for context, held in zip(line.x, line.y, strict=True):
+        assert held == model.cache(int(context), batch=4, form="fp8").bytes
+    assert set(series_of(data, mamba.title).y) == {mamba.cache(1, batch=4, form="fp8").state_bytes}
+    assert line.stated == model.max_context
+    assert "163,840" in data.finding
+
+
+def test_an_estimated_model_is_a_band() -> None:
+    data = plotted("cache", "gemini-2.5-pro")
+    series = data.panel.series[0]
+    assert series.provenance == "estimate"
+    assert series.low is not None
+    assert series.high is not None
+    assert all(low <= middle <= high for low, middle, high in zip(series.low, series.y, series.high, strict=True))
+    assert series.low[-1] < series.high[-1]
+
+
+def test_memories_are_levels_and_can_be_chosen() -> None:
+    data = plotted("cache", "gpt-3", accelerators=["h200"])
+    limits = [series for series in data.panel.series if series.look == "limit"]
+    assert [series.y for series in limits] == [(float(calc.load_accelerator("h200").memory_bytes),)]
+
+
+def test_shares_of_parameters_add_up() -> None:
+    data = plotted("parameters", *MIXED)
+    for row, name in enumerate(MIXED):
+        assert sum(series.x[row] for series in data.panel.series) == pytest.approx(1, abs=2e-4), name
+    experts = series_of(data, "routed experts")
+    moe = calc.load("deepseek-v3").params()
+    dense = sum(
+        block.repeat * operation.parameters(block.letters)
+        for block in calc.load("deepseek-v3").blocks()
+        if block.name == "ffn"
+        for operation in block.operations
+        if operation.active_parameters(block.letters) < operation.parameters(block.letters)
+    )
+    assert experts.x[MIXED.index("deepseek-v3")] == dense / moe.total
+    assert experts.x[MIXED.index("gpt2")] == 0
+
+
+def test_active_parameters() -> None:
+    data = plotted("active", "gpt-3", "deepseek-v3", "gemini-2.5-pro")
+    sparse = series_of(data, "some experts used by each token")
+    params = calc.load("deepseek-v3").params()
+    assert (sparse.x[0], sparse.y[0]) == (params.total, params.active)
+    assert sparse.low is not None
+    assert sparse.low[1] < sparse.y[1]
+    assert series_of(data, "all used by every token").texts == (calc.load("gpt-3").title,)
+
+
+def test_crossings_of_prefill_are_exact_to_the_token() -> None:
+    a, b = calc.load("qwen3-30b-a3b"), calc.load("qwen3-next-80b-a3b")
+    data = plotted("prefill", a, b)
+    (mark,) = data.panel.marks
+    at = int(mark.x)
+    dearer = [a.flops(Pass.prefill(n)) > b.flops(Pass.prefill(n)) for n in (at - 1, at)]
+    assert dearer == [False, True]
+    assert mark.y * at == pytest.approx(a.flops(Pass.prefill(at)))
+    assert f"{at:,}" in data.finding
+    assert calc.crossover(a.name, b.name, "flops.prefill").result().data["crossings"] == [at]
+
+
+def test_intensity_is_flops_over_weights_and_cache() -> None:
+    data = plotted("intensity", "llama-3-8b", context=4096)
+    line = data.panel.series[0]
+    costs = Costs.of(calc.load("llama-3-8b"), Setting(batch=16, context=4096))
+    moved = costs.traffic["decode"]
+    assert line.y[line.x.index(16)] == costs.flops["decode"] / (moved["weight"] + moved["cache"])
+    ridge = data.panel.series[1]
+    assert ridge.y[0] == calc.load_accelerator("h100-sxm").ridge("bf16")
+
+
+@pytest.mark.parametrize("mask", SHOWN, ids=lambda mask: mask.kind)
+@pytest.mark.parametrize("n", [1, 7, 48])
+def test_pictures_of_masks_have_as_many_pairs_as_their_formulas_say(mask: Any, n: int) -> None:
+    assert sum(map(sum, picture(mask, n))) == mask.pairs(n, n, mask.bind())
+
+
+def test_every_mask_is_shown() -> None:
+    assert {mask.kind for mask in SHOWN} == set(MASKS)
+
+
+def test_masks_of_a_model_carry_its_own_counts() -> None:
+    data = plotted("masks", "gemma-3-27b", context=4096)
+    window = make({"kind": "window", "window": 1024})
+    assert any(f"{window.pairs(4096, 4096, window.bind()):,} pairs" in panel.note for panel in data.panels)
+    blocks = picture(TopKBlocks(block_size=2, n_selected=2), 6)
+    assert all(row[index] for index, row in enumerate(blocks))
+
+
+def test_complexity_is_the_flops_between_positions() -> None:
+    data = plotted("complexity")
+    causal = series_of(data, "causal")
+    heads, width = 32, 128
+    for context, each in zip(causal.x, causal.y, strict=True):
+        assert each == pytest.approx(2 * 2 * heads * width * (context + 1) / 2)
+    notes = {series.name: series.note for series in data.panel.series}
+    assert [notes[name] for name in ("causal", "window of 4,096", "linear")] == ["O(n²)", "O(n)", "O(n)"]
+    strided = next(series for series in data.panel.series if series.name.startswith("strided"))
+    growth = strided.y[-1] / strided.y[-3]
+    assert growth == pytest.approx((strided.x[-1] / strided.x[-3]) ** 0.5, rel=0.02)
+
+
+def test_latent_forms() -> None:
+    data = plotted("latent", "deepseek-v3", context=4096)
+    model = calc.load("deepseek-v3")
+    prefill, decode = data.panels
+    for form, series in zip(("naive", "absorbed"), decode.series, strict=True):
+        assert series.y[-1] == model.in_form(form).flops(Pass.decode(4096))
+    for form, series in zip(("naive", "absorbed"), prefill.series, strict=True):
+        assert series.y[-1] == model.in_form(form).flops(Pass.prefill(4096)) / 4096
+
+
+def test_experts_touched() -> None:
+    data = plotted("experts", "mixtral-8x7b", "gpt-oss-120b", "deepseek-v3")
+    names = [series.name for series in data.panel.series]
+    assert names == ["Mixtral-8x7B-v0.1 2/8", "gpt-oss-120b 4/128 and DeepSeek-V3 8/256"]
+    line = data.panel.series[1]
+    assert line.y[line.x.index(16)] == pytest.approx(touched(256, 8, 16) / 256)
+    assert line.y[0] == pytest.approx(8 / 256)
+
+
+def test_balance_converges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(balance_chart, "TOKENS", 256)
+    data = plotted("balance", "mixtral-8x7b")
+    still, fast = data.panel.series[0], data.panel.series[-1]
+    assert still.y[0] == fast.y[0]
+    assert fast.y[-1] < still.y[-1]
+
+
+def test_proof_shows_what_differs() -> None:
+    data = calc.plot("proof", results=[PROOF, {**PROOF, "device": "a GPU"}]).data
+    assert len(data.panels) == 2
+    cells = data.panel.cells
+    assert cells is not None
+    assert data.panel.x.names == ("FLOPs, forward", "FLOPs, decode", "something new")
+    assert cells.values == ((1.0, 1.0, None), (1.0, 0.0, 1.0))
+    assert "2 differ" in data.finding
+
+
+# ---- that it can be drawn
+
+
+def long_named(name: str) -> Model:
+    return replace(calc.load(name), title=f"{LONG} {name}")
+
+
+def inputs(name: str) -> dict[str, tuple[Any, ...]]:
+    """Return odd inputs of a chart: none named, one, as many as it takes, long names."""
+    kind = chart(name)
+    if "results" in kind.takes:
+        return {}
+    found: dict[str, tuple[Any, ...]] = {"gallery": ()}
+    if kind.most:
+        of = OF.get(name, MIXED)[: kind.most]
+        found |= {"one": of[:1], "many": of, "long": tuple(long_named(each) for each in of[: max(kind.least, 3)])}
+    return found
+
+
+CASES = [(name, case) for name in KINDS for case in inputs(name)]
+
+
+def answered(name: str, case: str) -> Picture:
+    return calc.plot(name, inputs(name)[case])
+
+
+@pytest.fixture(autouse=True)
+def _fewer_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(balance_chart, "TOKENS", 128)
+
+
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_every_chart_is_drawn_for_odd_inputs(name: str, case: str) -> None:
+    found = answered(name, case)
+    assert_sound(found.data)
+    assert_legible(found)
+    for dark in (False, True):
+        png = found.to_bytes("png", (5, 3.6), dark=dark, dpi=50)
+        with Image.open(io.BytesIO(png)) as image:
+            assert image.size == (250, 180)
+            assert np.unique(np.asarray(image.convert("L"))).size > 8
+    assert found.to_bytes("pdf", (4, 3)).startswith(b"%PDF")
+
+
+def test_the_proof_is_drawn() -> None:
+    found = calc.plot("proof", results=[PROOF])
+    assert_sound(found.data)
+    assert_legible(found)
+
+
+def assert_sound(data: ChartData) -> None:
+    """Require a finding and finite values, and JSON that keeps its contract."""
+    assert len(data.finding) > 10
+    json.dumps(data.to_dict(), allow_nan=False)
+    DOCUMENTS["plot"].model_validate_json(data.result().to_json())
+    for panel in data.panels:
+        assert panel.series or panel.cells
+        for series in panel.series:
+            assert len(series.x) == len(series.y)
+            assert all(map(math.isfinite, (*series.x, *series.y, *(series.low or ()), *(series.high or ()))))
+    text = data.panels and Picture(chart(data.chart), data).text(80)
+    assert all(cells(line) <= 80 for line in str(text).splitlines())
+    assert str(text).replace("\n", "").isprintable()
+
+
+def assert_legible(found: Picture) -> None:
+    """Require that every text lies on the page and upon no other text."""
+    with applied(LIGHT):
+        boxes = text_boxes(found.figure())
+    for index, (said, box) in enumerate(boxes):
+        for other, there in boxes[:index]:
+            wide = min(box.x1, there.x1) - max(box.x0, there.x0)
+            high = min(box.y1, there.y1) - max(box.y0, there.y0)
+            assert wide < 2 or high < 4, f"{said!r} lies upon {other!r}"
+
+
+def text_boxes(figure: Figure) -> list[tuple[str, Any]]:
+    """Return every text of a figure with its rectangle, all of which must lie on the page."""
+    figure.canvas.draw()
+    page, boxes = figure.bbox, []
+    for text in figure.findobj(matplotlib.text.Text):
+        if not (text.get_visible() and text.get_text().strip()):  # type: ignore[attr-defined]
+            continue
+        box = text.get_window_extent()
+        if box.width < 1 or box.height < 1:
+            continue
+        said = text.get_text()  # type: ignore[attr-defined]
+        assert box.x0 >= page.x0 - 1, said
+        assert box.x1 <= page.x1 + 1, said
+        assert box.y0 >= page.y0 - 1, said
+        assert box.y1 <= page.y1 + 1, said
+        boxes.append((said, box))
+    return boxes
+
+
+@pytest.mark.parametrize("name", ["cache", "parameters", "active", "masks"])
+def test_svg_is_the_same_every_time_and_its_text_is_text(name: str) -> None:
+    first, second = (calc.plot(name).svg() for _ in range(2))
+    assert first == second
+    root = ET.fromstring(first)
+    texts = " ".join(filter(None, (element.text for element in root.iter("{http://www.w3.org/2000/svg}text"))))
+    assert all(word in texts for word in calc.plot(name).data.finding.split())
+    assert "<dc:date>" not in first
+
+
+def test_importing_charts_and_counting_imports_no_matplotlib() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, calc; calc.plot('cache', ['gpt2']).text(); calc.list_charts(); print('matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "models", "options", "words"),
+    [
+        ("cahce", [], {}, "did you mean cache"),
+        ("cache", ["gpt3"], {}, "no preset named 'gpt3'"),
+        ("cache", ["gpt2"] * 25, {}, "takes 1 to 24 models, not 25"),
+        ("latent", ["gpt2"], {}, "no latent attention"),
+        ("experts", ["gpt2"], {}, "has no experts"),
+        ("balance", ["gpt2"], {}, "has no experts"),
+        ("balance", ["deepseek-v3", "kimi-k2"], {}, "takes 1 models, not 2"),
+        ("masks", ["mamba-2.8b"], {}, "no attention over positions"),
+        ("complexity", ["rwkv-4-169m"], {}, "without matrix products"),
+        ("intensity", ["bert-base-uncased"], {}, "does not decode"),
+        ("cache", ["bert-base-uncased"], {}, "keeps nothing between steps"),
+        ("parameters", [], {"context": 5}, "context changes nothing in the chart parameters"),
+        ("experts", [], {"batch": 5}, "batch changes nothing"),
+        ("cache", [], {"context": 0}, "context = 0"),
+        ("cache", [], {"batch": -1}, "batch = -1"),
+        ("cache", [], {"cache_dtype": "bf61"}, "bf61"),
+        ("cache", [], {"accelerators": ["h1000"]}, "h1000"),
+        ("proof", [], {}, "calc validate --format json"),
+        ("proof", [], {"results": [{"kind": "show"}]}, "calc validate --format json"),
+        ("proof", ["gpt2"], {"results": [PROOF]}, "is of no model"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(name: str, models: list[str], options: dict[str, Any], words: str) -> None:
+    with pytest.raises(calc.CalcError, match=words):
+        calc.plot(name, models, **options)
+
+
+def test_pictures_are_saved_whole_or_not_at_all(tmp_path: Path) -> None:
+    found = calc.plot("experts", ["mixtral-8x7b"])
+    for suffix, head in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".PDF", b"%PDF")):
+        path = tmp_path / f"chart{suffix}"
+        assert found.save(path, dark=True) == path
+        assert path.read_bytes().startswith(head)
+    found.save(tmp_path / "chart.png", (3, 3))
+    with Image.open(tmp_path / "chart.png") as image:
+        assert image.size == (450, 450)
+    (tmp_path / "folder.png").mkdir()
+    refused: list[tuple[Path, dict[str, Any], str]] = [
+        (tmp_path / "chart.gif", {}, "does not end in"),
+        (tmp_path / "chart", {}, "does not end in"),
+        (tmp_path / "no" / "chart.png", {}, "no such file or directory"),
+        (tmp_path / "folder.png", {}, "not a regular file"),
+        (tmp_path / "chart.png", {"size": (0.5, 3)}, "inches"),
+        (tmp_path / "chart.png", {"size": (300, 3)}, "inches"),
+        (tmp_path / "chart.png", {"dpi": 5}, "dpi"),
+    ]
+    for path, how, words in refused:
+        with pytest.raises(calc.CalcError, match=words):
+            found.save(path, **how)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chart.PDF", "chart.png", "chart.svg", "folder.png"]
+
+
+def test_drawn_pixels_follow_the_theme() -> None:
+    found = calc.plot("experts", ["mixtral-8x7b"])
+    corners = []
+    for dark in (False, True):
+        with Image.open(io.BytesIO(found.to_bytes("png", (4, 3), dark=dark))) as image:
+            corners.append(int(np.asarray(image.convert("L"))[0, 0]))
+    assert corners[0] == 255
+    assert corners[1] < 40
