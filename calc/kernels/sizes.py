@@ -120,6 +120,9 @@ class Sizes:
         """Return the bits of a stored element of the weight, or of the cache that an attention reads."""
         if self.group.kind in ("gemm", "grouped_gemm"):
             weighted = next(operation for operation in self.group.operations if operation.weights)
+            compute = self.forms.get("compute")
+            if compute is not None and self.form() == _family(compute):
+                return float(compute.bits)  # both operands are quantised to it before they are multiplied
             return float(form_of(self.block, weighted, self.forms["weight"]).bits)
         form: Format = self.forms["cache"] if self.group.kind == "attention" else self.forms["activation"]
         return float(form.bits)
