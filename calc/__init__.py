@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from calc.measured import accuracy as accuracy
     from calc.model import Model as Model
     from calc.model import Pass as Pass
+    from calc.scaling import experts as experts
+    from calc.scaling import granular_optimum as granular_optimum
+    from calc.scaling import lengths as lengths
+    from calc.scaling import routed_laws as routed_laws
+    from calc.scaling import scale as scale
     from calc.sweeps import sweep as sweep
     from calc.symbolic import crossover as crossover
     from calc.symbolic import explain as explain
@@ -46,10 +51,13 @@ _HOMES = {
     "compare": "calc.views",
     "crossover": "calc.symbolic",
     "draw_gallery": "calc.charts.gallery",
+    "experts": "calc.scaling",
     "explain": "calc.symbolic",
     "find_accelerator": "calc.identify",
     "formula": "calc.symbolic",
     "formulas": "calc.symbolic",
+    "granular_optimum": "calc.scaling",
+    "lengths": "calc.scaling",
     "list_charts": "calc.charts.gallery",
     "listing": "calc.views",
     "load": "calc.catalog",
@@ -57,6 +65,8 @@ _HOMES = {
     "operation_table": "calc.views",
     "plot": "calc.charts",
     "prove": "calc.validate",
+    "routed_laws": "calc.scaling",
+    "scale": "calc.scaling",
     "show": "calc.views",
     "sweep": "calc.sweeps",
 }
@@ -72,10 +82,13 @@ __all__ = [
     "compare",
     "crossover",
     "draw_gallery",
+    "experts",
     "explain",
     "find_accelerator",
     "formula",
     "formulas",
+    "granular_optimum",
+    "lengths",
     "list_charts",
     "listing",
     "load",
@@ -83,6 +96,8 @@ __all__ = [
     "operation_table",
     "plot",
     "prove",
+    "routed_laws",
+    "scale",
     "show",
     "sweep",
 ]

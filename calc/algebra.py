@@ -60,6 +60,20 @@ def maximum(a: Number, b: Number) -> Number:
     return library.Max(a, b) if library.__name__ == "sympy" else library.maximum(a, b)
 
 
+def logarithm(x: Number, base: Number = None) -> Number:
+    """Return the natural logarithm, or that to another base.
+
+    >>> round(logarithm(1000, 10), 12)
+    3.0
+    """
+    library = _library(x)
+    if library is None:
+        from math import log
+
+        return log(x) if base is None else log(x, base)
+    return library.log(x) if base is None else library.log(x) / library.log(base)
+
+
 def floor_div(a: Number, b: Number) -> Number:
     """Return ⌊a / b⌋.
 

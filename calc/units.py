@@ -14,7 +14,7 @@ from calc.formats import FORMATS, Format, dtype
 
 __all__ = [
     "FORMATS", "GIB", "KIB", "MIB", "SIZES", "TIB", "Format", "big_o", "count", "dtype", "duration", "figure", "flop",
-    "memory", "parse_bytes", "span",
+    "memory", "parse_bytes", "parse_count", "span",
 ]  # fmt: skip
 
 KIB: Final = 1024
@@ -117,7 +117,7 @@ def figure(value: object, unit: str) -> str:
         return memory(value)
     if unit == "FLOP":
         return flop(value)
-    if unit == "parameters":
+    if unit in ("parameters", "tokens"):
         return count(value)
     if unit == "percent":
         return f"{100 * value:.3g} %"
@@ -150,6 +150,34 @@ def span(low: object, high: object, unit: str) -> str:
     first, last = figure(low, unit), figure(high, unit)
     number, space, named = first.rpartition(" ")
     return f"{number if space and last.endswith(f' {named}') else first} – {last}"
+
+
+_MULTIPLES: Final = {
+    "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18, "Z": 10**21, "Y": 10**24,
+}  # fmt: skip
+
+
+def parse_count(text: str) -> float:
+    """Read a number of tokens, parameters or FLOP: ``1.4T``, ``300 B``, ``5.76e23``, ``24Z``; B and G are billions.
+
+    Raises:
+        SpecError: not a positive number with at most one of K, M, B, G, T, P, E, Z, Y behind it.
+
+    >>> parse_count("1.4T"), parse_count("5.76e23")
+    (1400000000000.0, 5.76e+23)
+    """
+    stripped = text.strip().replace("_", "").replace(",", "")
+    number, multiple = stripped, 1
+    last = stripped[-1:] if stripped[-1:] == "e" else stripped[-1:].upper()  # 1e is half a number, 1E an exa
+    if last in _MULTIPLES:
+        number, multiple = stripped[:-1], _MULTIPLES[last]
+    try:
+        value = Fraction(number.strip()) * multiple
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(0)
+    if not 0 < value <= 10**40:
+        raise SpecError(f"{text!r} is not a number such as 1.4T, 300B or 5.76e23")
+    return float(value)
 
 
 SIZES: Final = {

@@ -17,6 +17,7 @@ from calc.schema.formulas import Crossover, Formula, Formulas
 from calc.schema.models import Compare, List, Operations, Show
 from calc.schema.plots import Charts, Gallery, Plot
 from calc.schema.proofs import Validate
+from calc.schema.scaling import Experts, Lengths, Scale
 
 DOCUMENTS: dict[str, type[Answer]] = {
     "show": Show,
@@ -35,6 +36,9 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "plot": Plot,
     "charts": Charts,
     "gallery": Gallery,
+    "scale": Scale,
+    "experts": Experts,
+    "lengths": Lengths,
 }
 
 
