@@ -19,8 +19,24 @@ SECONDARY: Mapping[str, tuple[str, str, str]] = {
     "peak_memory_gib": ("memory", "peak_memory_per_gpu", "GiB"),
     "real_peak_reserved_gib": ("memory", "peak_reserved_memory_per_gpu", "GiB"),
     "max_memory_gb_first_or_last_stage": ("memory", "max_memory_first_or_last_stage", "GB"),
+    "weights_gib_per_gpu": ("memory", "model_weights_per_gpu", "GiB"),
+    "mean_ttft_ms": ("inference", "mean_ttft", "ms"),
+    "ttft_ms": ("inference", "ttft", "ms"),
 }
 """Second figures of a row that are measurements of their own: key → (kind, metric, unit)."""
+
+
+AVAILABLE: tuple[tuple[str, ...], ...] = (
+    ("available_kv_cache_gib_per_gpu",),
+    ("available_kv_cache_gib",),
+    ("kv_cache_gib_per_gpu",),
+    ("k_gib", "v_gib"),
+)
+"""Second figures that add up to what an engine's log says a cache may have, in GiB. What was computed back from the
+tokens (``implied_…``) is no measurement."""
+
+GIVEN_MEMORY = "_given_memory"
+"""Ends the metric of a cache's tokens where they are to be told from the memory that the log says is available."""
 
 
 class NotModelled(CalcError):  # noqa: N818 - reads as what it says of a row
@@ -96,6 +112,16 @@ class Measurement(Record):
             value = self.secondary.get(key)
             if isinstance(value, (int, float)) and metric != self.metric:
                 yield replace(self, id=f"{self.id}.{key}", kind=kind, metric=metric, unit=unit, value=value)
+        if self.unit == "tokens" and self.available_gib() is not None:
+            yield replace(self, id=f"{self.id}.given_memory", metric=self.metric + GIVEN_MEMORY)
+
+    def available_gib(self) -> float | None:
+        """Return the GiB that the row says a cache may have, or None."""
+        for keys in AVAILABLE:
+            parts = [part for key in keys if isinstance(part := self.secondary.get(key), (int, float))]
+            if len(parts) == len(keys):
+                return float(sum(parts))
+        return None
 
 
 _EMPTY = Measurement(id="", kind="", source="", config={}, metric="", value=1, unit="")

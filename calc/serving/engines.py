@@ -92,6 +92,16 @@ class Engine(Record):
     large_sequences: Positive | None = None
     large_from_bytes: Natural = 0
     large_except: tuple[str, ...] = ()
+    step_host_s: Rate = 0
+    """Host work of one step (scheduling, inputs, outputs), in seconds."""
+    sequence_host_s: Rate = 0
+    """The same for each sequence in the batch."""
+    request_s: Rate = 0
+    """From a request's arrival to the scheduler, and from its first token to the client: HTTP, tokenizer, processes."""
+    host_overlaps: bool = False
+    """Host work is done while the device computes; otherwise the device waits for it."""
+    sampled_bytes: Natural = 0
+    """Bytes moved per logit to sample a token."""
     change: tuple[Change, ...] = ()
 
     def at(self, version: str | None) -> Engine:
