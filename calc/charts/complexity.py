@@ -13,7 +13,7 @@ from calc.errors import SpecError
 from calc.layers import Block
 from calc.model import Model, Pass, running
 from calc.sparse_masks import optimal_stride
-from calc.views import big_o
+from calc.units import big_o
 
 D_MODEL, HEADS, KV_HEADS, HEAD_DIM = 4096, 32, 8, 128
 CONTEXTS = tuple(2**power for power in range(10, 23))

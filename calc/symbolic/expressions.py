@@ -21,7 +21,7 @@ from calc.symbolic.arrange import arranged, arranged_numbers, tidy_factors
 from calc.symbolic.legend import BATCH, CONTEXT, FREE, SOURCE, Entry, Subject, symbol, symbolic_format
 from calc.symbolic.limits import big_o, by_degree, leading, stepped, without_steps
 from calc.symbolic.quantities import Point, Quantity
-from calc.symbolic.styles import Latex, Unicode
+from calc.symbolic.styles import Latex, MathML, Unicode
 from calc.symbolic.text import Walk
 from calc.units import Format
 
@@ -274,6 +274,15 @@ class Formula(Record):
     def latex(self) -> str:
         """The general formula in LaTeX."""
         return self.write_latex(self.shown)
+
+    @property
+    def mathml(self) -> str:
+        """The general formula in MathML."""
+        return self.write_mathml(self.shown)
+
+    def write_mathml(self, expression: Any) -> str:
+        """Write an expression in the legend's symbols as a MathML element."""
+        return f'<math display="block">{Walk(MathML(self.entries), self.order).write(expression)}</math>'
 
     def _repr_latex_(self) -> str:
         return f"${self.latex}$"

@@ -9,13 +9,13 @@ from sympy import Add, Float, Integer, Max, Min, Mul, Piecewise, Pow, Rational, 
 from sympy.core.relational import Relational
 
 from calc.symbolic.legend import BATCH, CONTEXT, SOURCE
-from calc.symbolic.styles import Latex, Unicode
+from calc.symbolic.styles import Latex, MathML, Unicode
 
 
 class Walk:
     """Writes an expression in a style; sums and products are put in the order in which people read them."""
 
-    def __init__(self, style: Unicode | Latex, order: Mapping[Any, int]) -> None:
+    def __init__(self, style: Unicode | Latex | MathML, order: Mapping[Any, int]) -> None:
         self.style = style
         self.order = order
         self._ranks: dict[Any, tuple[Any, ...]] = {}
@@ -28,7 +28,7 @@ class Walk:
         if isinstance(expression, Integer):
             return style.number(int(expression))
         if isinstance(expression, Float):
-            return f"{float(expression):.6g}"
+            return style.real(f"{float(expression):.6g}")
         if isinstance(expression, Add):
             return self._sum(expression)
         if isinstance(expression, (Mul, Rational)) or (isinstance(expression, Pow) and _negative(expression.exp)):
@@ -63,7 +63,8 @@ class Walk:
     def _condition(self, when: Any) -> str:
         if not isinstance(when, Relational):
             return ""
-        return f"{self.write(when.lhs)} {self.style.relation(when.rel_op)} {self.write(when.rhs)}"
+        relation = self.style.relation(when.rel_op)
+        return f"{self.write(when.lhs)} {relation} {self.write(when.rhs)}"
 
     def _sum(self, expression: Any) -> str:
         remainder, rest = _remainder(expression)
@@ -71,7 +72,8 @@ class Walk:
         for term in sorted(rest, key=self._term_rank):
             negative = _coefficient(term) < 0
             written = self.write(-term if negative else term)
-            text += (" − " if negative else " + ") + written if text else ("−" if negative else "") + written
+            sign = self.style.minus if negative else self.style.plus
+            text += sign + written if text else (self.style.negative if negative else "") + written
         return text
 
     def _modulo(self, whole: Any, by: Any, alone: bool) -> str:
@@ -88,7 +90,7 @@ class Walk:
         bottom: list[Any] = []
         number = _coefficient(expression)
         if number < 0:
-            sign, number = "−", -number
+            sign, number = self.style.negative, -number
         for factor in (
             expression.args if isinstance(expression, Mul) else () if expression.is_Rational else (expression,)
         ):
