@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from calc.symbolic import explain as explain
     from calc.symbolic import formula as formula
     from calc.symbolic import formulas as formulas
+    from calc.timings import kernel_table as kernel_table
     from calc.validate import prove as prove
     from calc.views import compare as compare
     from calc.views import listing as listing
@@ -57,6 +58,7 @@ _HOMES = {
     "formula": "calc.symbolic",
     "formulas": "calc.symbolic",
     "granular_optimum": "calc.scaling",
+    "kernel_table": "calc.timings",
     "lengths": "calc.scaling",
     "list_charts": "calc.charts.gallery",
     "listing": "calc.views",
@@ -88,6 +90,7 @@ __all__ = [
     "formula",
     "formulas",
     "granular_optimum",
+    "kernel_table",
     "lengths",
     "list_charts",
     "listing",

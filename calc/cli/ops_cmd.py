@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 import typer
 
 from calc.cli.options import (
+    AcceleratorOption,
     BatchOption,
     CacheOption,
+    CalibrationOption,
     CausalOption,
     ContextOption,
     CountsOption,
@@ -21,7 +23,10 @@ from calc.cli.options import (
 
 def command(
     model: ModelArgument,
-    phase: Annotated[Literal["prefill", "decode"], typer.Option("--phase", "-p", help="Which pass.")] = "prefill",
+    phase: Annotated[
+        Literal["prefill", "decode", "train"],
+        typer.Option("--phase", "-p", help="Which pass; train, forward and backward, needs an accelerator."),
+    ] = "prefill",
     batch: BatchOption = 1,
     context: ContextOption = None,
     source: SourceOption = None,
@@ -29,21 +34,61 @@ def command(
     cache_dtype: CacheOption = "bf16",
     causal: CausalOption = True,
     counts: CountsOption = "matmul",
+    accelerator: AcceleratorOption = None,
+    tp: Annotated[int, typer.Option("--tp", help="Tensor-parallel devices; the table is that of one.")] = 1,
+    fusion: Annotated[
+        Literal["fused", "eager"], typer.Option("--fusion", help="Kernels as engines fuse them, or one an operation.")
+    ] = "fused",
+    launch: Annotated[
+        Literal["graph", "stream"], typer.Option("--launch", help="From a recorded graph, or one by one by the host.")
+    ] = "graph",
+    calibration: CalibrationOption = None,
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
-    """Print every operation of a pass: einsum, parameters, FLOPs, bytes moved when nothing is fused, intensity."""
-    from calc.report import render
-    from calc.views import operation_table
+    """Print every operation of a pass: einsum, parameters, FLOPs, bytes moved when nothing is fused, intensity.
 
-    result = operation_table(
-        model,
-        phase=phase,
-        batch=batch,
-        context=context,
-        source=source,
-        weights_dtype=weights_dtype,
-        cache_dtype=cache_dtype,
-        causal=causal,
-        counts=counts,
-    )
+    With an accelerator (or a calibration): the kernels that they become, their time, what bounds it, its share.
+    """
+    from calc.errors import SpecError
+    from calc.report import render
+
+    if accelerator is None and calibration is None:
+        from calc.views import operation_table
+
+        for name, value, default in (("tp", tp, 1), ("fusion", fusion, "fused"), ("launch", launch, "graph")):
+            if value != default:
+                raise SpecError(f"--{name} is about kernels: name an --accelerator too")
+        if phase == "train":
+            raise SpecError("--phase train is about kernels: name an --accelerator too")
+        result = operation_table(
+            model,
+            phase=phase,
+            batch=batch,
+            context=context,
+            source=source,
+            weights_dtype=weights_dtype,
+            cache_dtype=cache_dtype,
+            causal=causal,
+            counts=counts,
+        )
+    else:
+        from calc.timings import kernel_table
+
+        if counts != "matmul":
+            raise SpecError("--counts is about operations, and kernels show matrix products: leave --accelerator away")
+        result = kernel_table(
+            model,
+            accelerator,
+            phase=phase,
+            tp=tp,
+            fusion=fusion,
+            launch=launch,
+            calibration=calibration,
+            batch=batch,
+            context=context,
+            source=source,
+            weights_dtype=weights_dtype,
+            cache_dtype=cache_dtype,
+            causal=causal,
+        )
     render(result, format)

@@ -271,9 +271,10 @@ def _levels(flow: _Flow, sets: _Sets, heavy: set[str]) -> dict[str, int]:
         for operation in flow.table:
             name = operation.name
             for source in flow.sources[name]:
-                if source in level and sets.root(source) != sets.root(name):
-                    level[name] = max(level[name], level[source] + (sets.root(source) in heavy))
-                elif source not in level and source not in flow.states:
+                maker = flow.behind(source)
+                if maker is not None and sets.root(maker) != sets.root(name):
+                    level[name] = max(level[name], level[maker] + (sets.root(maker) in heavy))
+                elif maker is None and source not in flow.states:
                     level[name] = max(level[name], outside.setdefault(source, len(outside)))
         for root in heavy:
             top = max(level[name] for name in sets.members(root))

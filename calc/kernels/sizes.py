@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from calc.algebra import Number, exact_div, maximum, minimum, product
 from calc.formats import Format, dtype
@@ -14,7 +14,7 @@ from calc.passes import Pass, environment
 from calc.records import Record, named_record
 from calc.schemes import form_of, read_bytes
 
-Forms = Mapping[str, Any]
+Forms: TypeAlias = Mapping[Any, Any]
 """Role → number format (``weight``, ``activation``, ``cache``); also ``compute``, the format that matrix products with
 weights are done in where it is not the weights' own, and ``gradient``, that of the weights' gradients."""
 

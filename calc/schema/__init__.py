@@ -14,6 +14,7 @@ from calc.schema.base import Answer
 from calc.schema.claims import Audit, Quantities
 from calc.schema.devices import Accelerators, Card
 from calc.schema.formulas import Crossover, Formula, Formulas
+from calc.schema.kernels import Kernels
 from calc.schema.models import Compare, List, Operations, Show
 from calc.schema.plots import Charts, Gallery, Plot
 from calc.schema.proofs import Validate
@@ -22,6 +23,7 @@ from calc.schema.scaling import Experts, Lengths, Scale
 DOCUMENTS: dict[str, type[Answer]] = {
     "show": Show,
     "compare": Compare,
+    "kernels": Kernels,
     "list": List,
     "ops": Operations,
     "formula": Formula,

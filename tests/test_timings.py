@@ -1,0 +1,134 @@
+"""``calc ops`` with an accelerator: kernels with their time, as a person and as a program meets them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import calc
+from calc.catalog import load_accelerator
+from calc.errors import CalcError
+from calc.roofline import Efficiency
+from calc.roofline.calibrated import Calibration, load_calibration
+from calc.schema import DOCUMENTS
+from tests.conftest import Run
+
+Cli = Callable[..., Run]
+ERRORS = {"all": {"n": 12, "median": 0.04, "mean": 0.05, "p90": 0.1, "bias": 0.01, "low": 0.9, "high": 1.1}}
+
+
+def calibration(**constants: Any) -> Calibration:
+    return Calibration(
+        device="a test",
+        date="2026-01-01",
+        accelerator=load_accelerator("h100-sxm"),
+        constants=Efficiency(**constants),
+        errors=ERRORS,
+        versions={"transformer-calc": "0"},
+    )
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "md"])
+def test_the_table_comes_in_four_formats(form: str, calc_cli: Cli) -> None:
+    run = calc_cli("ops", "llama-3-8b", "-a", "h100-sxm", "-p", "decode", "--format", form)
+    assert run.code == 0
+    assert "q_proj+k_proj+v_proj" in run.out
+    if form == "json":
+        DOCUMENTS["kernels"].model_validate_json(run.out)
+    else:
+        assert "times are modelled: ±" in run.err
+
+
+def test_shares_add_up_and_the_total_is_the_sum() -> None:
+    data = calc.kernel_table("deepseek-v3", "h200", phase="decode", context=4096, batch=64).data
+    kernels, total = data["kernels"], data["total"]
+    assert sum(each["share"] for each in kernels) == pytest.approx(1)
+    assert sum(each["seconds"] for each in kernels) == pytest.approx(total["seconds"])
+    assert sum(each["seconds"] for each in kernels if each["bound"] == "memory") == total["memory_bound_seconds"]
+    assert total["low"] < total["seconds"] < total["high"]
+    assert all(0 < each["of_roofline"] <= 1 for each in kernels if each["bytes"] > 1e9)
+    assert data["provenance"] == "modelled"
+    assert data["error"]["n"] > 100
+
+
+def test_a_training_pass_is_forward_and_backward() -> None:
+    train, prefill = (
+        calc.kernel_table("llama-3-8b", "h100-sxm", phase=phase, context=4096).data for phase in ("train", "prefill")
+    )
+    assert 2.8 < train["total"]["seconds"] / prefill["total"]["seconds"] < 3.2
+    assert {each["direction"] for each in train["kernels"]} == {"forward", "backward"}
+
+
+def test_tensor_parallel_devices_share_the_products() -> None:
+    one, eight = (calc.kernel_table("llama-3-70b", "h100-sxm", tp=tp, context=4096).data for tp in (1, 8))
+    assert eight["total"]["flops"] == pytest.approx(one["total"]["flops"] / 8, rel=0.01)
+    assert eight["total"]["seconds"] < one["total"]["seconds"] / 5
+    with pytest.raises(CalcError, match="tp"):
+        calc.kernel_table("llama-3-70b", "h100-sxm", tp=7)
+
+
+def test_a_file_of_a_calibration_is_read_back_and_used(tmp_path: Path, calc_cli: Cli) -> None:
+    path = tmp_path / "h100.json"
+    path.write_text(json.dumps(calibration(memory=0.4).header()))
+    assert load_calibration(path) == calibration(memory=0.4)
+    ours = calc_cli("ops", "llama-3-8b", "-p", "decode", "--calibration", str(path), "-f", "json").json
+    theirs = calc_cli("ops", "llama-3-8b", "-p", "decode", "-a", "h100-sxm", "-f", "json").json
+    assert ours["accelerator"] == "h100-sxm"
+    assert ours["total"]["seconds"] > 1.5 * theirs["total"]["seconds"]
+    assert ours["error"]["n"] == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"kind": "show"}, "is no calibration"),
+        ({"schema_version": 99}, "schema_version = 99"),
+        ({"constants": {"magic": 1}}, "'magic' is no constant"),
+        ({"constants": {"memory": "much"}}, "memory = 'much'"),
+        ({"accelerator": {"name": "x"}}, "accelerator"),
+        ({"errors": {}}, "says nothing of its error"),
+        ({"versions": None}, "versions is missing"),
+    ],
+)
+def test_a_file_that_is_no_calibration_is_refused(change: dict[str, Any], why: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({**calibration().header(), **change}))
+    with pytest.raises(CalcError, match=why):
+        calc.kernel_table("llama-3-8b", calibration=path)
+
+
+def test_a_calibration_of_another_device_keeps_its_name() -> None:
+    found = calc.kernel_table("llama-3-8b", "h200", calibration=calibration()).data
+    assert found["accelerator"] == "h200"
+    other = replace(calibration(), accelerator=load_accelerator("a100-80gb"))
+    assert calc.kernel_table("llama-3-8b", calibration=other).data["accelerator"] == "a100-80gb"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["-a", "h1000"], "h100"),
+        (["--tp", "2"], "--tp is about kernels"),
+        (["-p", "train"], "--phase train is about kernels"),
+        (["-a", "h100-sxm", "--counts", "all"], "--counts is about operations"),
+        (["--calibration", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_line(arguments: list[str], why: str, calc_cli: Cli) -> None:
+    run = calc_cli("ops", "llama-3-8b", *arguments)
+    assert run.code == 1
+    assert why in run.err
+    assert len(run.err.strip().splitlines()) == 1
+    assert not run.out
+
+
+def test_a_phase_that_is_none_is_refused() -> None:
+    with pytest.raises(CalcError, match="phase = 'dream'"):
+        calc.kernel_table("llama-3-8b", "h100-sxm", phase="dream")  # type: ignore[arg-type]
+    with pytest.raises(CalcError, match="name an accelerator"):
+        calc.kernel_table("llama-3-8b")
