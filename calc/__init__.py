@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from calc.measured import accuracy as accuracy
     from calc.model import Model as Model
     from calc.model import Pass as Pass
+    from calc.reasoning import adapt as adapt
+    from calc.reasoning import reason as reason
+    from calc.reasoning import speculate as speculate
     from calc.scaling import experts as experts
     from calc.scaling import granular_optimum as granular_optimum
     from calc.scaling import lengths as lengths
@@ -48,6 +51,7 @@ _HOMES = {
     "Pass": "calc.passes",
     "accelerators": "calc.devices",
     "accuracy": "calc.measured",
+    "adapt": "calc.reasoning",
     "audit": "calc.claims",
     "compare": "calc.views",
     "crossover": "calc.symbolic",
@@ -67,9 +71,11 @@ _HOMES = {
     "operation_table": "calc.views",
     "plot": "calc.charts",
     "prove": "calc.validate",
+    "reason": "calc.reasoning",
     "routed_laws": "calc.scaling",
     "scale": "calc.scaling",
     "show": "calc.views",
+    "speculate": "calc.reasoning",
     "sweep": "calc.sweeps",
 }
 
@@ -80,6 +86,7 @@ __all__ = [
     "Pass",
     "accelerators",
     "accuracy",
+    "adapt",
     "audit",
     "compare",
     "crossover",
@@ -99,9 +106,11 @@ __all__ = [
     "operation_table",
     "plot",
     "prove",
+    "reason",
     "routed_laws",
     "scale",
     "show",
+    "speculate",
     "sweep",
 ]
 __version__ = "0.1.0"

@@ -18,6 +18,7 @@ from calc.schema.kernels import Kernels
 from calc.schema.models import Compare, List, Operations, Show
 from calc.schema.plots import Charts, Gallery, Plot
 from calc.schema.proofs import Validate
+from calc.schema.reasoning import Adapt, Reason, Speculate
 from calc.schema.scaling import Experts, Lengths, Scale
 
 DOCUMENTS: dict[str, type[Answer]] = {
@@ -41,6 +42,9 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "scale": Scale,
     "experts": Experts,
     "lengths": Lengths,
+    "reason": Reason,
+    "speculate": Speculate,
+    "adapt": Adapt,
 }
 
 

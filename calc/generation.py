@@ -1,0 +1,70 @@
+"""What generating costs: a prompt, then token after token; and models that end in a number instead of a vocabulary.
+
+Everything is read off the tables: the decode steps of a whole generation are one numpy sweep over their contexts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Literal
+
+from calc.errors import SpecError
+from calc.layers import Block
+from calc.model import Model, Pass, flops_by_operation
+from calc.operations import Counts, Einsum
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LONGEST: Final = 2**22
+"""Tokens of one generation that are swept; no model states a longer context."""
+
+
+def scored(model: Model, each: Literal["sequence", "token"]) -> list[Block]:
+    """Return a model's tables with one number in place of its vocabulary: a reward for a sequence, a value for a token.
+
+    Parameters: d more, head and pooler less. Matmul FLOPs: 2·d for each sequence or token.
+    Source: Ouyang et al. 2022, arXiv:2203.02155 §3.5 (the unembedding layer removed, a projection to a scalar).
+
+    >>> import calc
+    >>> from calc.model import parameters
+    >>> parameters(scored(calc.load("llama-3-8b"), "token")).total
+    7504928768
+    """
+    rows = "bt" if each == "token" else "b"
+    end = Einsum("value", f"{rows}d,dν->{rows}ν", weight="dν")
+    letters = {"d": model.d_model, "o": model.d_model, "v": model.vocab_size, "ν": 1}
+    kept = replace(model, head=None, pooler=None).blocks()
+    return [*kept, Block(name="value", part="head", operations=(end,), letters=letters)]
+
+
+class Generation:
+    """The decode steps of one sequence from a prompt on: FLOPs of any stretch of new tokens, each passed once."""
+
+    def __init__(self, model: Model, prompt: int, longest: int, counts: Counts = "matmul") -> None:
+        if prompt < 1 or longest < 0:
+            raise SpecError(f"a prompt of {prompt:,} and {longest:,} new tokens: both must be there")
+        if prompt + longest > LONGEST:
+            raise SpecError(f"{prompt + longest:,} tokens in one sequence are more than {LONGEST:,}")
+        self.model, self.prompt, self.longest, self.counts = model, prompt, longest, counts
+
+    @cached_property
+    def prefill(self) -> int:
+        """FLOPs of the prompt, with the logits of every position."""
+        return int(self.model.flops(Pass.prefill(self.prompt), self.counts))
+
+    @cached_property
+    def _upto(self) -> NDArray[np.float64]:
+        """FLOPs of the first n decode steps, for n from 0 on."""
+        import numpy as np
+
+        contexts = np.arange(self.prompt + 1, self.prompt + self.longest + 1, dtype=np.float64)
+        pass_ = Pass.decode(contexts, source=np.float64(self.prompt))
+        steps = sum(flops_by_operation(self.model.blocks(), pass_, self.counts).values())
+        return np.concatenate([[0.0], np.cumsum(np.broadcast_to(steps, contexts.shape))])
+
+    def between(self, first: int, last: int) -> float:
+        """Return the FLOPs of the new tokens after ``first`` up to ``last``, counted from the prompt's end."""
+        return float(self._upto[last] - self._upto[first])

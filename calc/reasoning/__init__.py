@@ -1,0 +1,9 @@
+"""Compute spent at inference: chains of steps, verification, many samples, guessed tokens, layers left out."""
+
+from __future__ import annotations
+
+from calc.reasoning.chains import Chain, reason
+from calc.reasoning.depth import adapt
+from calc.reasoning.speculation import speculate
+
+__all__ = ["Chain", "adapt", "reason", "speculate"]

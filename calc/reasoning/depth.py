@@ -1,0 +1,245 @@
+"""Layers left out: early exit from an exit distribution, and mixture of depths with a capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from pathlib import Path
+from typing import Literal
+
+from calc import catalog
+from calc.costs import Setting
+from calc.errors import SpecError
+from calc.layers import Block
+from calc.model import Model, Pass, running
+from calc.operations import Einsum, Lookup, Operation
+from calc.results import Figure, Grid, Result, Row
+
+Confidence = Literal["head", "none"]
+
+
+def adapt(
+    model: str | Path | Model,
+    *,
+    exits: Mapping[int, float] | None = None,
+    confidence: Confidence = "head",
+    capacity: float | None = None,
+    every: int = 2,
+    context: int | None = None,
+) -> Result:
+    """Return the expected FLOPs of a decode step where tokens leave layers out.
+
+    ``exits``: after how many layers tokens leave, with what chance (the rest passes all layers). After each exit layer
+    that a token reaches, ``confidence = "head"`` asks the vocabulary head whether it may leave (CALM's softmax
+    response); ``"none"`` is an oracle. The layers above still get the token's keys and values, made from the state it
+    left with, so that later tokens can attend to it: the operations that fill their caches are counted.
+
+    ``capacity``: mixture of depths instead: in every ``every``-th layer a router lets this share of the tokens through;
+    the others pass by, and are not among its keys either. A router weighs d channels for each token.
+
+    Units: FLOP of one step of one sequence, matmul. Sources: Schuster et al. 2022 (CALM), arXiv:2207.07061 §3.1-3.3;
+    Raposo et al. 2024, arXiv:2404.02258 §3.
+
+    Raises:
+        SpecError: both or neither of the two; layers that the model does not have; chances above 1.
+
+    >>> data = adapt("llama-3-8b", exits={16: 0.5}, confidence="none", context=1024).data
+    >>> 0.7 < data["share"] < 0.8
+    True
+    """
+    loaded = catalog.load(model)
+    if (exits is None) == (capacity is None):
+        raise SpecError("give either exits (early exit) or a capacity (mixture of depths)")
+    length = Setting.of([loaded], context).context
+    if exits is not None:
+        return _early(loaded, dict(exits), confidence, length)
+    if capacity is None or not 0 < capacity <= 1:
+        raise SpecError(f"capacity = {capacity} is not a share above 0 and at most 1")
+    if not 1 <= every <= loaded.n_layers:
+        raise SpecError(f"every = {every} is not from 1 to the {loaded.n_layers} layers of {loaded.name}")
+    return _mixed(loaded, capacity, every, length)
+
+
+def _early(model: Model, exits: dict[int, float], confidence: Confidence, context: int) -> Result:
+    layers = model.n_layers
+    if not exits:
+        raise SpecError("no exit is given: write them as {16: 0.3, 24: 0.5}")
+    for layer, chance in exits.items():
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= layers:
+            raise SpecError(f"exit after layer {layer}: {model.name} has {layers}")
+        if not 0 <= chance <= 1:
+            raise SpecError(f"exit after layer {layer} with chance {chance}: that is none")
+    if sum(exits.values()) > 1 + 1e-9:
+        raise SpecError(f"the chances of the exits add up to {sum(exits.values()):g}, more than 1")
+    if confidence == "head" and model.head is None:
+        raise SpecError(f"{model.name} has no head that could tell whether a token may leave")
+    left = {layer: chance for layer, chance in sorted(exits.items()) if layer < layers}
+    left[layers] = 1 - sum(left.values())
+    by_layer, around, head, filled = _by_layer(model, Pass.decode(context))
+    rows, entries = [], []
+    expected = 0.0
+    for layer, chance in left.items():
+        asked = sum(1 for other in left if other <= layer and other < layers) if confidence == "head" else 0
+        # the head that answers is the last one asked; a token that passes all layers pays for one more
+        heads = head * (asked if asked and layer < layers else asked + 1)
+        cost = around + sum(by_layer[:layer]) + sum(filled[layer:]) + heads
+        expected += chance * cost
+        entries.append(
+            {"layer": layer, "chance": chance, "flops": cost, "filling": sum(filled[layer:]), "heads": heads}
+        )
+        name = f"after {layer} of {layers}" if layer < layers else f"all {layers}"
+        parts = (
+            Figure(chance, "percent"),
+            Figure(cost, "FLOP"),
+            Figure(sum(filled[layer:]), "FLOP"),
+            Figure(heads, "FLOP"),
+        )
+        rows.append(Row(f"exit.{layer}", (name, *parts)))
+    full = around + sum(by_layer) + head
+    rows.append(Row("total", ("expected", "", Figure(expected, "FLOP", ratio=expected / full), "", ""), emphasis=True))
+    mean = sum(layer * chance for layer, chance in left.items())
+    data = {
+        "model": model.name,
+        "method": "early exit",
+        "context": context,
+        "expected": expected,
+        "full": full,
+        "share": expected / full,
+        "mean_layers": mean,
+        "exits": entries,
+    }
+    notes = (
+        f"E[FLOP] = Σ p_l·(layers below l + caches filled above l + heads asked); {mean:.4g} layers on average",
+        f"a plain step: {Figure(full, 'FLOP').value:.4g} FLOP; the ratio is to it",
+        "source: Schuster et al. 2022, arXiv:2207.07061 §3",
+    )
+    columns = ("leaves", "chance", "FLOPs", "of it caches above", "of it heads")
+    title = f"{model.title or model.name}, early exit: a decode step at {context:,} tokens"
+    return Result(kind="adapt", data=data, grids=(Grid(title, columns, tuple(rows), notes),))
+
+
+def _by_layer(model: Model, pass_: Pass) -> tuple[list[float], float, float, list[float]]:
+    """Return the FLOPs of each layer, of what stands around them, of the head, and of filling each layer's cache."""
+    layers = [0.0] * model.n_layers
+    filled = [0.0] * model.n_layers
+    around = head = 0.0
+    for block in model.blocks():
+        if block.encoder:
+            continue
+        fillers = filling(block)
+        every = of_caches = 0.0
+        for _, operation, env in running([block], pass_):
+            cost = float(operation.flops(env, causal=pass_.causal))
+            every += cost
+            of_caches += cost if operation.name in fillers else 0.0
+        if block.positions:
+            for run in block.positions:
+                for position in run:
+                    layers[position] += every
+                    filled[position] += of_caches
+        elif block.name == "head":
+            head += block.repeat * every
+        else:
+            around += block.repeat * every
+    return layers, around, head, filled
+
+
+def filling(block: Block) -> set[str]:
+    """Return the operations of a table whose results its caches hold, with all that those results are made of.
+
+    >>> import calc
+    >>> attention = next(block for block in calc.load("llama-3-8b").blocks() if block.name == "attention")
+    >>> sorted(filling(attention))
+    ['k_proj', 'k_rotary', 'v_proj']
+    """
+    made: dict[str, Operation] = {operation.name: operation for operation in block.operations}
+    wanted = [state.of for state in block.states if state.of in made]
+    found: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in found:
+            continue
+        found.add(name)
+        wanted += [each for each in _inputs(made[name]) if each in made]
+    return found
+
+
+def _inputs(operation: Operation) -> tuple[str, ...]:
+    return () if isinstance(operation, Lookup) else operation.inputs
+
+
+def _mixed(model: Model, capacity: float, every: int, context: int) -> Result:
+    """Cost a step: routed layers see only the chosen tokens, at the chance that this one is chosen."""
+    plain = Pass.decode(context)
+    kept = ceil(round(context * capacity, 9))
+    layers, around, head, _ = _by_layer(model, plain)
+    routed, _, _, _ = _by_layer(model, Pass.decode(kept))
+    router = float(Einsum("router", "btd,dν->btν", weight="dν").flops({"b": 1, "t": 1, "d": model.d_model, "ν": 1}))
+    chosen = [index for index in range(model.n_layers) if index % every == every - 1]
+    full = around + head + sum(layers)
+    inside = sum(capacity * routed[index] for index in chosen)
+    expected = around + head + sum(layers) - sum(layers[index] for index in chosen) + inside + router * len(chosen)
+    cache, thinned = _cache(model, context, kept, every)
+    data = {
+        "model": model.name,
+        "method": "mixture of depths",
+        "context": context,
+        "expected": expected,
+        "full": full,
+        "share": expected / full,
+        "mean_layers": model.n_layers - len(chosen) * (1 - capacity),
+        "capacity": capacity,
+        "every": every,
+        "routed_layers": len(chosen),
+        "keys": kept,
+        "cache_bytes": thinned,
+        "full_cache_bytes": cache,
+    }
+    rows = (
+        Row(
+            "expected",
+            ("expected step", Figure(expected, "FLOP", ratio=expected / full), f"{len(chosen)} routed layers"),
+            True,
+        ),
+        Row("full", ("plain step", Figure(full, "FLOP"), "")),
+        Row("router", ("routers", Figure(router * len(chosen), "FLOP"), "2·d each")),
+        Row(
+            "cache",
+            ("cache", Figure(thinned, "B", ratio=thinned / cache if cache else None), "bf16, chosen tokens only"),
+        ),
+    )
+    shape = f"{capacity:.4g} of the tokens in every {every}. layer, {context:,} tokens"
+    title = f"{model.title or model.name}, mixture of depths: {shape}"
+    notes = (
+        "E[FLOP] = plain layers + c·routed layers at c·context keys + 2·d for each router",
+        "source: Raposo et al. 2024, arXiv:2404.02258 §3",
+    )
+    return Result(kind="adapt", data=data, grids=(Grid(title, ("", "expected", ""), rows, notes),))
+
+
+def _cache(model: Model, context: int, kept: int, every: int) -> tuple[int, int]:
+    """Return the cache of all layers in full, and with only the chosen tokens in the routed ones."""
+    share = len([index for index in range(model.n_layers) if index % every == every - 1]) / model.n_layers
+    full, thin = int(model.cache(context).bytes), int(model.cache(kept).bytes)
+    return full, round((1 - share) * full + share * thin)
+
+
+def parse_exits(text: str) -> dict[int, float]:
+    """Read exits as ``16:0.3,24:0.5``: after which layer, with what chance.
+
+    Raises:
+        SpecError: not pairs of a layer and a chance.
+
+    >>> parse_exits("16:0.3, 24:0.5")
+    {16: 0.3, 24: 0.5}
+    """
+    found: dict[int, float] = {}
+    for pair in text.split(","):
+        layer, colon, chance = pair.partition(":")
+        try:
+            if not colon or int(layer) in found:
+                raise ValueError(pair)
+            found[int(layer)] = float(chance)
+        except ValueError:
+            raise SpecError(f"exits = {text!r}: write them as 16:0.3,24:0.5") from None
+    return found

@@ -1,0 +1,262 @@
+"""Expected costs of thinking: closed forms, simulation with a fixed seed, sums over the tables."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import sympy
+
+import calc
+from calc.errors import CalcError
+from calc.generation import Generation, scored
+from calc.model import Pass, flops_by_operation, parameters
+from calc.mtp import expected_tokens
+from calc.reasoning import Chain
+from calc.reasoning.chains import best, majority
+from calc.reasoning.depth import filling, parse_exits
+from calc.schema import DOCUMENTS
+from tests.conftest import Run, refused
+
+MODEL = calc.load("llama-3-8b")
+
+
+def simulate(chain: Chain, seed: random.Random) -> int:
+    """Generate one chain token by token count, as the process is described."""
+    tokens = chain.answer_tokens
+    for _ in range(chain.steps):
+        attempt = 0
+        while True:
+            attempt += 1
+            tokens += chain.step_tokens + chain.check_tokens
+            if seed.random() >= chain.redo or attempt == chain.attempts:
+                break
+    return int(tokens)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        Chain(steps=5, step_tokens=30, check_tokens=7, redo=0.3, attempts=3, answer_tokens=11),
+        Chain(steps=2, step_tokens=50, redo=0.6, answer_tokens=4),
+        Chain(steps=8, step_tokens=10, check_tokens=1, redo=0.9, attempts=2),
+    ],
+    ids=lambda chain: f"{chain.steps} steps, q = {chain.redo}",
+)
+def test_the_expectation_is_that_of_a_simulation(chain: Chain) -> None:
+    seed = random.Random(7)
+    runs = 20_000
+    mean = sum(simulate(chain, seed) for _ in range(runs)) / runs
+    assert float(chain.generated) == pytest.approx(mean, rel=0.01)
+
+
+def test_the_formula_reads_symbols() -> None:
+    m, s, v, q, y = sympy.symbols("M S V q Y", positive=True)
+    chain = Chain(steps=m, step_tokens=s, check_tokens=v, redo=q, attempts=4, answer_tokens=y)
+    closed = m * (1 - q**4) / (1 - q) * (s + v) + y
+    assert sympy.simplify(chain.generated - closed) == 0
+    endless = Chain(steps=m, step_tokens=s, check_tokens=v, redo=q, answer_tokens=y)
+    assert sympy.simplify(endless.generated - (m * (s + v) / (1 - q) + y)) == 0
+
+
+def test_generating_is_the_sum_of_its_decode_steps() -> None:
+    run = Generation(MODEL, 100, 20)
+    steps = [int(MODEL.flops(Pass.decode(context))) for context in range(101, 121)]
+    assert run.between(0, 20) == sum(steps)
+    assert run.between(5, 9) == sum(steps[5:9])
+    assert run.prefill == MODEL.flops(Pass.prefill(100))
+
+
+def test_a_window_makes_late_tokens_as_cheap_as_the_window() -> None:
+    run = Generation(calc.load("mistral-7b-v0.1"), 6_000, 100)
+    assert run.between(0, 50) == run.between(50, 100)
+
+
+def test_a_chain_without_steps_is_the_answer_alone() -> None:
+    data = calc.reason(MODEL, prompt=50, answer=20).data
+    assert data["flops"]["total"] == data["plain"]["flops"]
+    assert data["tokens"]["discarded"] == 0
+    assert data["cache"]["bytes"] == MODEL.cache(70).bytes
+
+
+def test_a_chain_is_costed_where_its_tokens_stand() -> None:
+    """Two steps of 10, checked by 5, no redoing: decode steps 1-15, 11-25 and the answer's 21-24, by hand."""
+    data = calc.reason(MODEL, prompt=100, answer=4, steps=2, step_tokens=10, check_tokens=5).data
+    cost = {context: int(MODEL.flops(Pass.decode(100 + context))) for context in range(1, 26)}
+    thinking = sum(cost[c] for c in range(1, 16)) + sum(cost[c] for c in range(11, 26))
+    assert data["flops"]["steps"] == thinking
+    assert data["flops"]["answer"] == sum(cost[c] for c in range(21, 25))
+    assert data["tokens"]["peak_context"] == 100 + 20 + 5
+    assert data["tokens"]["generated"] == 2 * 15 + 4
+
+
+def test_samples_share_the_prompt() -> None:
+    one = calc.reason(MODEL, prompt=1000, answer=100).data
+    many = calc.reason(MODEL, prompt=1000, answer=100, samples=8).data
+    assert many["flops"]["answer"] == 8 * one["flops"]["answer"]
+    assert many["flops"]["prefill"] == one["flops"]["prefill"]
+    assert many["cache"]["bytes"] == MODEL.cache(1000).bytes + 8 * (MODEL.cache(1100).bytes - MODEL.cache(1000).bytes)
+    assert many["cache"]["unshared_bytes"] == 8 * MODEL.cache(1100).bytes
+
+
+def test_a_judge_reads_every_sample_and_has_no_vocabulary() -> None:
+    judge = calc.load("gpt2")
+    data = calc.reason(MODEL, prompt=30, answer=10, samples=4, judge="gpt2").data
+    body = sum(flops_by_operation(replace(judge, head=None).blocks(), Pass.prefill(40)).values())
+    assert data["flops"]["judge"] == 4 * (body + 2 * judge.d_model)
+    assert parameters(scored(judge, "sequence")).total == judge.params().total + judge.d_model  # its head is tied
+    llama = parameters(scored(MODEL, "token")).total
+    assert llama == MODEL.params().total - 128_256 * 4_096 + 4_096
+
+
+def test_rates_give_time_and_money() -> None:
+    data = calc.reason(
+        MODEL, prompt=1000, answer=500, samples=2, tokens_per_second=50, usd_per_hour=3.6, chance=0.5
+    ).data
+    assert data["time"]["seconds"] == 10
+    assert data["usd"] == pytest.approx(0.01)
+    data = calc.reason(MODEL, prompt=1000, answer=500, usd_per_million=10, usd_per_million_input=2).data
+    assert data["usd"] == pytest.approx((500 * 10 + 1000 * 2) / 1e6)
+
+
+def test_votes_and_coverage_are_those_of_a_simulation() -> None:
+    seed = random.Random(11)
+    runs = 20_000
+    for chance, samples in ((0.6, 5), (0.4, 4), (0.7, 2)):
+        won = some = 0.0
+        for _ in range(runs):
+            right = sum(seed.random() < chance for _ in range(samples))
+            won += 1 if 2 * right > samples else 0.5 if 2 * right == samples else 0
+            some += right > 0
+        assert majority(chance, samples) == pytest.approx(won / runs, abs=0.01)
+        assert best(chance, samples) == pytest.approx(some / runs, abs=0.01)
+
+
+def test_speculation_yields_what_a_simulation_yields() -> None:
+    seed = random.Random(3)
+    runs = 20_000
+    for acceptance, drafted in ((0.8, 4), (0.5, 2), (0.9, 8)):
+        total = 0
+        for _ in range(runs):
+            stood = 0
+            while stood < drafted and seed.random() < acceptance:
+                stood += 1
+            total += stood + 1
+        assert float(expected_tokens(acceptance, drafted)) == pytest.approx(total / runs, rel=0.01)
+
+
+def test_speculation_reproduces_the_formula_of_its_paper() -> None:
+    """Leviathan et al. 2023 Theorem 3.8, for two dense models at a short context: checking costs no more bytes."""
+    data = calc.speculate("llama-3-70b", "llama-3-8b", acceptance=0.8, drafted=5, context=64).data
+    assert data["chosen"]["memory_speedup"] == pytest.approx(data["chosen"]["leviathan"], rel=0.01)
+    # their Table 1: a = 0.8, k = 5 at no cost of the drafter gives 3.69 tokens; c = 0.1 leaves 2.46
+    assert data["chosen"]["tokens"] == pytest.approx(3.69, abs=0.005)
+    ratio = calc.load("llama-3-8b").params().active_matmul / calc.load("llama-3-70b").params().active_matmul
+    assert data["chosen"]["leviathan"] == pytest.approx(3.689 / (1 + 5 * ratio), rel=0.01)
+
+
+def test_checking_touches_more_experts_of_a_mixture() -> None:
+    """At batch 1 more tokens of a round meet more experts, whose weights must be read: no free lunch as with dense."""
+    sparse = calc.speculate("deepseek-v3", "mtp", acceptance=0.85, drafted=1, context=4096).data["chosen"]
+    assert sparse["tokens"] == pytest.approx(1.85)
+    assert sparse["memory_speedup"] < 0.75 * sparse["leviathan"]
+
+
+def test_certain_guesses_are_a_plain_pass_of_many_tokens() -> None:
+    data = calc.speculate("llama-3-8b", "gpt2", acceptance=1, drafted=3, context=100).data["chosen"]
+    check = Pass(tokens=4, context=103, source=100, phase="decode")
+    drafts = sum(int(calc.load("gpt2").flops(Pass.decode(100 + step))) for step in range(3))
+    assert data["tokens"] == 4
+    assert data["flops"] == (MODEL.flops(check) + drafts) / 4
+
+
+def test_early_exit_is_the_sum_of_the_layers_below() -> None:
+    short = replace(MODEL, stack=(replace(MODEL.stack[0], repeat=24),))
+    data = calc.adapt(MODEL, exits={24: 1.0}, confidence="none", context=512).data
+    filled = 8 * 2 * 2 * 4_096 * 8 * 128  # keys and values of eight layers: 2·d·k·h each
+    assert data["expected"] == short.flops(Pass.decode(512)) + filled
+    assert data["mean_layers"] == 24
+    assert calc.adapt(MODEL, exits={32: 0.4}, confidence="none").data["share"] == 1
+
+
+def test_asking_the_head_costs_one_head_for_each_exit_reached() -> None:
+    free = calc.adapt(MODEL, exits={8: 0.2, 16: 0.4}, confidence="none", context=512).data
+    asked = calc.adapt(MODEL, exits={8: 0.2, 16: 0.4}, confidence="head", context=512).data
+    head = 2 * 4_096 * 128_256
+    assert asked["expected"] - free["expected"] == pytest.approx((0.4 * 1 + 0.4 * 2) * head)
+
+
+def test_what_fills_a_cache_is_found_in_every_kind_of_table() -> None:
+    """Latent attention fills its cache from one projection; a recurrence from all that writes its state."""
+    for name in ("deepseek-v3", "jamba-v0.1", "qwen3-next-80b-a3b", "gemma-3-1b"):
+        for block in calc.load(name).blocks():
+            names = {operation.name for operation in block.operations}
+            assert {state.of for state in block.states} & names <= filling(block) <= names
+            assert "o_proj" not in filling(block)
+    latent = next(block for block in calc.load("deepseek-v3").blocks() if block.name == "attention")
+    assert not [name for name in filling(latent) if name.startswith("q_")]
+
+
+def test_a_mixture_of_depths_of_everything_is_the_model_and_its_routers() -> None:
+    data = calc.adapt(MODEL, capacity=1, every=2, context=512).data
+    assert data["expected"] == data["full"] + 16 * 2 * 4_096
+    half = calc.adapt(MODEL, capacity=0.125, every=2, context=512).data
+    assert half["mean_layers"] == 16 + 16 / 8
+    assert half["keys"] == 64
+    assert half["cache_bytes"] == MODEL.cache(512).bytes * (1 + 1 / 8) / 2
+    assert half["expected"] < data["expected"]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: calc.reason(MODEL, prompt=10), "nothing is generated"),
+        (lambda: calc.reason(MODEL, prompt=0, answer=1), "a prompt of 0"),
+        (lambda: calc.reason(MODEL, prompt=1, answer=-1), "answer_tokens = -1"),
+        (lambda: calc.reason(MODEL, prompt=1, answer=1, redo=1.5), "redo = 1.5 is not a probability"),
+        (lambda: calc.reason(MODEL, prompt=1, answer=1, steps=1, step_tokens=1, redo=1), "never ends"),
+        (lambda: calc.reason(MODEL, prompt=1, answer=1, samples=0), "samples = 0"),
+        (lambda: calc.reason(MODEL, prompt=1, answer=1, chance=2), "chance = 2"),
+        (lambda: calc.reason(MODEL, prompt=1, answer=1, usd_per_hour=1), "needs tokens_per_second"),
+        (lambda: calc.reason(MODEL, prompt=1, answer=2**23), "more than 4,194,304"),
+        (lambda: calc.speculate(MODEL, "gpt2", acceptance=1.2), "acceptance = 1.2"),
+        (lambda: calc.speculate(MODEL, "mtp", acceptance=0.8), "no modules for multi-token prediction"),
+        (lambda: calc.speculate(MODEL, "gpt2", acceptance=0.8, drafted=0), "drafted = 0"),
+        (lambda: calc.adapt(MODEL), "give either exits"),
+        (lambda: calc.adapt(MODEL, exits={40: 0.5}), "llama-3-8b has 32"),
+        (lambda: calc.adapt(MODEL, exits={8: 0.7, 16: 0.7}), "add up to 1.4"),
+        (lambda: calc.adapt(MODEL, capacity=0), "capacity = 0"),
+        (lambda: calc.adapt(MODEL, capacity=0.5, every=33), "every = 33"),
+        (lambda: parse_exits("8"), "write them as 16:0.3"),
+        (lambda: parse_exits("8:0.1,8:0.2"), "write them as 16:0.3"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(CalcError, match=re.escape(words)):
+        call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["reason", "llama-3-8b", "--steps", "4", "--redo", "0.2", "--samples", "4", "--chance", "0.6"],
+        ["reason", "falcon-mamba-7b", "--tokens-per-second", "40", "--usd-per-million", "2"],
+        ["speculate", "llama-3-70b", "llama-3-8b", "--acceptance", "0.8"],
+        ["adapt", "llama-3-8b", "--exits", "8:0.2,16:0.4"],
+        ["adapt", "llama-3-8b", "--capacity", "0.125"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("form", ["table", "json", "csv", "md"])
+def test_the_command_line_answers(call: list[str], form: str, calc_cli: Callable[..., Run]) -> None:
+    run = calc_cli(*call, "--format", form)
+    assert run.code == 0
+    if form == "json":
+        DOCUMENTS[call[0]].model_validate_json(run.out)
+
+
+def test_a_wrong_exit_gets_one_clear_line(calc_cli: Callable[..., Run]) -> None:
+    assert "write them as 16:0.3,24:0.5" in refused(calc_cli("adapt", "gpt2", "--exits", "a:b"))
