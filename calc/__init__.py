@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from calc.measured import accuracy as accuracy
     from calc.model import Model as Model
     from calc.model import Pass as Pass
+    from calc.objectives import objective as objective
     from calc.reasoning import adapt as adapt
     from calc.reasoning import reason as reason
     from calc.reasoning import speculate as speculate
@@ -68,6 +69,7 @@ _HOMES = {
     "listing": "calc.views",
     "load": "calc.catalog",
     "load_accelerator": "calc.catalog",
+    "objective": "calc.objectives",
     "operation_table": "calc.views",
     "plot": "calc.charts",
     "prove": "calc.validate",
@@ -103,6 +105,7 @@ __all__ = [
     "listing",
     "load",
     "load_accelerator",
+    "objective",
     "operation_table",
     "plot",
     "prove",

@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "lengths": "Show from which length on softmax is dearer than other mixers.",
     "scale": "Show what scaling laws say of a budget or a model.",
     "experts": "Find the best count and size of experts for a budget.",
+    "objective": "Show what a training objective costs.",
     "reason": "Show what a chain of thought costs.",
     "speculate": "Show what speculative decoding gives.",
     "adapt": "Show the cost of tokens that leave layers out.",

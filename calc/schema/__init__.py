@@ -16,6 +16,7 @@ from calc.schema.devices import Accelerators, Card
 from calc.schema.formulas import Crossover, Formula, Formulas
 from calc.schema.kernels import Kernels
 from calc.schema.models import Compare, List, Operations, Show
+from calc.schema.objectives import Objective
 from calc.schema.plots import Charts, Gallery, Plot
 from calc.schema.proofs import Validate
 from calc.schema.reasoning import Adapt, Reason, Speculate
@@ -45,6 +46,7 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "reason": Reason,
     "speculate": Speculate,
     "adapt": Adapt,
+    "objective": Objective,
 }
 
 

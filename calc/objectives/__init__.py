@@ -1,0 +1,7 @@
+"""Training objectives and what they cost: next token, contrast, preferences, distillation, continual updates."""
+
+from __future__ import annotations
+
+from calc.objectives.views import OBJECTIVES, objective
+
+__all__ = ["OBJECTIVES", "objective"]

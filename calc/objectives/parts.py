@@ -1,0 +1,120 @@
+"""What objectives are put together from: passes of models, and models held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from calc.algebra import Number
+from calc.costs import Setting
+from calc.generation import Generation, scored
+from calc.layers import Block
+from calc.model import Model, Pass, flops_by_operation, parameters, training_flops
+from calc.operations import Einsum
+from calc.records import Record, named_record
+
+End = Literal["vocabulary", "sequence", "token"]
+"""What a model ends in: logits, one reward for a sequence, one value for each token."""
+
+WEIGHT_BYTES: Final = 2
+GRADIENT_BYTES: Final = 2
+OPTIMIZER_BYTES: Final = 12
+"""Mixed-precision Adam: bf16 weights and gradients, fp32 master weights and two moments; 16 bytes a parameter.
+Source: Rajbhandari et al. 2020, arXiv:1910.02054 §3.1."""
+
+
+@named_record
+class Phase(Record):
+    """Some passes of one model in one step: ``flops`` of all of them."""
+
+    name: str
+    model: str
+    sequences: Number
+    tokens: Number
+    flops: Number
+    note: str = ""
+
+
+@named_record
+class Held(Record):
+    """A model's states in memory, in bytes, all devices together: activations and caches are not among them."""
+
+    role: str
+    model: str
+    parameters: int
+    weights: int
+    gradients: int
+    optimizer: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.weights + self.gradients + self.optimizer
+
+
+def blocks_of(model: Model, end: End) -> list[Block]:
+    """Return a model's tables with what it ends in."""
+    return model.blocks() if end == "vocabulary" else scored(model, end)
+
+
+def held(role: str, model: Model, *, trained: bool, end: End = "vocabulary", extra: Sequence[Block] = ()) -> Held:
+    """Return the states of a model: trained ones keep gradients and the optimizer's, frozen ones bf16 weights."""
+    count = int(parameters([*blocks_of(model, end), *extra]).total)
+    return Held(
+        role=role,
+        model=model.name,
+        parameters=count,
+        weights=WEIGHT_BYTES * count,
+        gradients=GRADIENT_BYTES * count if trained else 0,
+        optimizer=OPTIMIZER_BYTES * count if trained else 0,
+    )
+
+
+def train(
+    name: str, model: Model, sequences: Number, length: Number, *, end: End = "vocabulary", times: int = 1
+) -> Phase:
+    """Return a training pass, forward and backward, of ``sequences`` of ``length`` tokens."""
+    cost = training_flops(blocks_of(model, end), Pass.prefill(length, sequences), "matmul", recompute=False)
+    return Phase(
+        name=name,
+        model=model.name,
+        sequences=times * sequences,
+        tokens=times * sequences * length,
+        flops=times * cost,
+        note=f"{times} times" if times > 1 else "",
+    )
+
+
+def forward(name: str, model: Model, sequences: Number, length: Number, *, end: End = "vocabulary") -> Phase:
+    """Return a forward pass of ``sequences`` of ``length`` tokens."""
+    cost = sum(flops_by_operation(blocks_of(model, end), Pass.prefill(length, sequences), "matmul").values())
+    return Phase(name=name, model=model.name, sequences=sequences, tokens=sequences * length, flops=cost)
+
+
+def generate(name: str, model: Model, sequences: int, prompt: int, answer: int, prompts: int | None = None) -> Phase:
+    """Return the generation of ``answer`` tokens for each of ``sequences``, from ``prompts`` prompts read once each."""
+    run = Generation(model, prompt, answer)
+    cost = (prompts or sequences) * run.prefill + sequences * run.between(0, answer)
+    return Phase(name=name, model=model.name, sequences=sequences, tokens=sequences * answer, flops=cost)
+
+
+SIMILARITY: Final = Einsum("similarity", "bæ,næ->bn", inputs=("one", "other"))
+"""Every vector of a batch against every one of the other side; letters: b and n the batch, æ the joint width."""
+
+
+def similarity_flops(batch: Number, width: Number, *, backward: bool = True) -> Number:
+    """Return the FLOPs of the similarity matrix of a contrastive loss: 2·B²·d forward, twice that backward.
+
+    Source: Radford et al. 2021, arXiv:2103.00020 Figure 3 (np.dot(I_e, T_e.T)).
+
+    >>> similarity_flops(32_768, 512)
+    3298534883328
+    """
+    env = {"b": batch, "n": batch, "æ": width}
+    once = SIMILARITY.flops(env)
+    return once + SIMILARITY.backward_flops(env) if backward else once
+
+
+def setting_of(model: Model, context: int | None) -> int:
+    """Return the context asked for, or the model's, at most 8192."""
+    return Setting.of([model], context).context

@@ -1,0 +1,465 @@
+"""The objectives, each as the passes it makes and the models it holds; the formula in words beside every one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import ceil, log2
+from pathlib import Path
+from typing import Any, Final
+
+from calc import catalog
+from calc.errors import SpecError, UnknownName
+from calc.model import Model, training_flops
+from calc.model import Pass as Passes
+from calc.mtp import MTP
+from calc.objectives.parts import Held, Phase, forward, generate, held, setting_of, similarity_flops, train
+from calc.records import Record, named_record
+from calc.results import Cell, Figure, Grid, Result, Row
+
+ModelLike = str | Path | Model
+
+
+@named_record
+class Asked(Record):
+    """What an objective is asked for.
+
+    ``other``: the second model it needs (tower, reward, teacher); ``tokens``: of a corpus or an update; ``group``:
+    answers of a prompt; ``epochs``: passes over what was generated.
+    """
+
+    model: Model
+    batch: int
+    prompt: int
+    answer: int
+    other: Model | None
+    critic: Model | None
+    tokens: float | None
+    group: int
+    epochs: int
+    top_k: int
+    modules: int
+    updates: int
+    replay: float
+    value_bytes: int
+
+    @property
+    def length(self) -> int:
+        """Tokens of a whole sequence."""
+        return self.prompt + self.answer
+
+
+@named_record
+class Plan(Record):
+    """One step of an objective: its passes, the models it holds, what else it stores, its formula and source."""
+
+    phases: tuple[Phase, ...]
+    holds: tuple[Held, ...]
+    formula: str
+    source: str
+    stored: tuple[tuple[str, float, str], ...] = ()
+    """(what, bytes, how it comes about)."""
+    whole: bool = False
+    """The phases are of the whole corpus or year, not of one step."""
+    notes: tuple[str, ...] = ()
+
+
+def _next_token(asked: Asked) -> Plan:
+    logits = asked.batch * asked.length * asked.model.vocab_size
+    return Plan(
+        phases=(train("train", asked.model, asked.batch, asked.length),),
+        holds=(held("model", asked.model, trained=True),),
+        formula="training_flops(batch, context) ≈ 6·N·tokens + attention",
+        source="Radford et al. 2018; Kaplan et al. 2020, arXiv:2001.08361 §2.1",
+        stored=(("logits", 4.0 * logits, "fp32, batch·context·V, unless the loss is fused"),),
+    )
+
+
+def _multi_token(asked: Asked) -> Plan:
+    model = asked.model
+    notes: tuple[str, ...] = ()
+    if model.mtp is None or asked.modules:
+        last = list(model.layers())[-1]
+        tokens = asked.modules or 1
+        model = replace(model, mtp=MTP(modules=tokens, layer=last))
+        notes = (
+            f"{model.name} with {tokens} prediction modules made of its last layer: none, or others, were published",
+        )
+    modules = model.mtp_blocks()
+    step = Passes.prefill(asked.length, asked.batch)
+    extra = training_flops(modules, step, "matmul", recompute=False)
+    count = asked.batch * asked.length
+    further = Phase(name="prediction modules", model=model.name, sequences=asked.batch, tokens=count, flops=extra)
+    return Plan(
+        phases=(train("train", model, asked.batch, asked.length), further),
+        holds=(held("model and modules", model, trained=True, extra=modules),),
+        formula="training_flops + K·(2·d²-map, layer, head) forward and backward",
+        source="DeepSeek-V3, arXiv:2412.19437 §2.2; Gloeckle et al. 2024, arXiv:2404.19737",
+        notes=notes,
+    )
+
+
+def _contrastive(asked: Asked) -> Plan:
+    other = asked.other or asked.model
+    width = max(_joint(asked.model), _joint(other))
+    if _joint(asked.model) != _joint(other):
+        raise SpecError(
+            f"{asked.model.name} ends {_joint(asked.model):,} wide and {other.name} {_joint(other):,}: "
+            "no joint space to compare them in"
+        )
+    pairs = similarity_flops(asked.batch, width)
+    matrix = Phase(
+        name="similarities",
+        model="batch × batch",
+        sequences=asked.batch,
+        tokens=0,
+        flops=pairs,
+        note=f"6·{asked.batch:,}²·{width:,}",
+    )
+    sides = (
+        _side("first tower", asked.model, asked.batch, asked.prompt),
+        _side("second tower", other, asked.batch, asked.answer),
+    )
+    both = sides[0].flops + sides[1].flops
+    even = both / asked.batch / (6 * width)
+    holds = [held("first tower", asked.model, trained=True)]
+    if asked.other:
+        holds.append(held("second tower", other, trained=True))
+    return Plan(
+        phases=(*sides, matrix),
+        holds=tuple(holds),
+        formula="towers(B) + 6·B²·d: 2·B²·d forward, 4·B²·d backward",
+        source="Radford et al. 2021, arXiv:2103.00020 §2.3; Zhai et al. 2023 (SigLIP), arXiv:2303.15343",
+        stored=(
+            ("similarities", 4.0 * asked.batch**2, "fp32, B²"),
+            ("gathered vectors", 2.0 * 2 * asked.batch * width, "bf16, both sides, on every device"),
+        ),
+        notes=(f"the squared term would equal the towers at a batch of {even:,.0f}",),
+    )
+
+
+def _joint(model: Model) -> int:
+    """Return the width of the vectors that are compared."""
+    return (model.pooler.d_projection if model.pooler else None) or model.d_model
+
+
+def _side(name: str, model: Model, batch: int, length: int) -> Phase:
+    """Return the training pass of a tower, which needs no vocabulary."""
+    return train(name, replace(model, head=None), batch, length)
+
+
+def _instruction(asked: Asked) -> Plan:
+    share = asked.answer / asked.length
+    return Plan(
+        phases=(train("train", asked.model, asked.batch, asked.length),),
+        holds=(held("model", asked.model, trained=True),),
+        formula="training_flops(batch, prompt + answer): masking the prompt's loss saves nothing",
+        source="Ouyang et al. 2022, arXiv:2203.02155 §3.5; Wei et al. 2021, arXiv:2109.01652",
+        notes=(f"{share:.0%} of the tokens are learned from",),
+    )
+
+
+def _reward(asked: Asked) -> Plan:
+    return Plan(
+        phases=(train("train on pairs", asked.model, 2 * asked.batch, asked.length, end="sequence"),),
+        holds=(held("reward model", asked.model, trained=True, end="sequence"),),
+        formula="training_flops(2·batch, prompt + answer) with a scalar in place of the vocabulary",
+        source="Ouyang et al. 2022, arXiv:2203.02155 §3.5: −log σ(r(chosen) − r(rejected))",
+    )
+
+
+def _dpo(asked: Asked) -> Plan:
+    model = asked.model
+    return Plan(
+        phases=(
+            forward("reference", asked.other or model, 2 * asked.batch, asked.length),
+            train("train on pairs", model, 2 * asked.batch, asked.length),
+        ),
+        holds=(held("policy", model, trained=True), held("reference", asked.other or model, trained=False)),
+        formula="forward(2·batch) of the reference + training_flops(2·batch): 4/3 of training on pairs",
+        source="Rafailov et al. 2023, arXiv:2305.18290 eq. 7",
+        notes=("log-probabilities of the reference may be stored once instead: then it is neither held nor run",),
+    )
+
+
+def _ppo(asked: Asked) -> Plan:
+    policy = asked.model
+    reward, critic = asked.other or policy, asked.critic or asked.other or policy
+    count, length = asked.batch, asked.length
+    return Plan(
+        phases=(
+            generate("generate", policy, count, asked.prompt, asked.answer),
+            forward("log-probabilities", policy, count, length),
+            forward("reference", policy, count, length),
+            forward("rewards", reward, count, length, end="sequence"),
+            forward("values", critic, count, length, end="token"),
+            train("train policy", policy, count, length, times=asked.epochs),
+            train("train critic", critic, count, length, end="token", times=asked.epochs),
+        ),
+        holds=(
+            held("policy", policy, trained=True),
+            held("critic", critic, trained=True, end="token"),
+            held("reference", policy, trained=False),
+            held("reward model", reward, trained=False, end="sequence"),
+        ),
+        formula="generation + forward of policy, reference, reward, critic + epochs·(training of policy and critic)",
+        source="Schulman et al. 2017, arXiv:1707.06347; Ouyang et al. 2022, arXiv:2203.02155 §3.5 and C.4",
+        stored=_rollout(asked, count),
+    )
+
+
+def _grpo(asked: Asked) -> Plan:
+    policy = asked.model
+    count, length = asked.batch * asked.group, asked.length
+    phases = [
+        generate("generate", policy, count, asked.prompt, asked.answer, prompts=asked.batch),
+        forward("log-probabilities", policy, count, length),
+        forward("reference", policy, count, length),
+    ]
+    holds = [held("policy", policy, trained=True), held("reference", policy, trained=False)]
+    if asked.other:
+        phases.append(forward("rewards", asked.other, count, length, end="sequence"))
+        holds.append(held("reward model", asked.other, trained=False, end="sequence"))
+    phases.append(train("train policy", policy, count, length, times=asked.epochs))
+    return Plan(
+        phases=tuple(phases),
+        holds=tuple(holds),
+        formula="G·generation + G·forward of policy and reference (and reward) + epochs·G·training; no critic",
+        source="Shao et al. 2024 (DeepSeekMath), arXiv:2402.03300 §4.1",
+        stored=_rollout(asked, count),
+        notes=() if asked.other else ("rewards by rules: --with names a reward model",),
+    )
+
+
+def _rollout(asked: Asked, sequences: int) -> tuple[tuple[str, float, str], ...]:
+    """Return the cache of all sequences that are generated, at their longest."""
+    kept = asked.model.cache(asked.length, sequences)
+    return (("rollout cache", float(kept.bytes + kept.state_bytes), f"bf16, {sequences:,} sequences at once"),)
+
+
+def stored_bytes_per_token(vocab_size: int, top_k: int, value_bytes: int = 2) -> tuple[int, float]:
+    """Return what the top-K logits of a token take: with indices of whole bytes, and with indices of ⌈log₂ V⌉ bits.
+
+    K·(value + index): 2 bytes of index up to a vocabulary of 65,536, else 4 (int16, int32); packed, 18 bits for 256 K.
+    All logits would take V·value.
+
+    >>> stored_bytes_per_token(256_000, 256), stored_bytes_per_token(32_000, 64)
+    ((1536, 1088.0), (256, 248.0))
+    """
+    whole = 2 if vocab_size <= 2**16 else 4
+    bits = ceil(log2(vocab_size))
+    return top_k * (value_bytes + whole), top_k * (value_bytes + bits / 8)
+
+
+def _distillation(asked: Asked) -> Plan:
+    student, teacher = asked.model, asked.other
+    if teacher is None:
+        raise SpecError("distillation needs a teacher: name it with --with")
+    if asked.top_k > teacher.vocab_size:
+        raise SpecError(
+            f"top_k = {asked.top_k:,} is more than the vocabulary of {teacher.name}, {teacher.vocab_size:,}"
+        )
+    tokens = asked.tokens or float(asked.batch * asked.length)
+    sequences = tokens / asked.length
+    whole, packed = stored_bytes_per_token(teacher.vocab_size, asked.top_k, asked.value_bytes)
+    index = whole // asked.top_k - asked.value_bytes
+    everything = teacher.vocab_size * asked.value_bytes
+    notes = [f"{everything / whole:,.0f} times less than all {teacher.vocab_size:,} logits"]
+    if student.vocab_size != teacher.vocab_size:
+        notes.append(f"vocabularies differ ({student.vocab_size:,}, {teacher.vocab_size:,}): indices need a map")
+    return Plan(
+        phases=(
+            forward("teacher", teacher, sequences, asked.length),
+            train("train student", student, sequences, asked.length),
+        ),
+        holds=(held("student", student, trained=True), held("teacher", teacher, trained=False)),
+        formula="forward of the teacher once + training_flops of the student; storage tokens·K·(value + index)",
+        source="Hinton et al. 2015, arXiv:1503.02531; top-K: Gemma 3, arXiv:2503.19786 §2.2",
+        stored=(
+            ("top-K logits", tokens * whole, f"{asked.top_k:,} × ({asked.value_bytes} + {index}) bytes for each token"),
+            ("  indices packed", tokens * packed, f"⌈log₂ V⌉ = {ceil(log2(teacher.vocab_size))} bits for each index"),
+            ("  all logits", tokens * everything, f"{teacher.vocab_size:,} × {asked.value_bytes} bytes"),
+        ),
+        whole=asked.tokens is not None,
+        notes=tuple(notes),
+    )
+
+
+def _continual(asked: Asked) -> Plan:
+    if asked.tokens is None:
+        raise SpecError("continual updates need the new tokens of one update: give --tokens")
+    trained = asked.tokens / (1 - asked.replay)
+    once = train("one update", asked.model, trained / asked.length, asked.length)
+    every = Phase(
+        name=f"{asked.updates:,} updates",
+        model=asked.model.name,
+        sequences=asked.updates * once.sequences,
+        tokens=asked.updates * once.tokens,
+        flops=asked.updates * once.flops,
+        note=f"{asked.replay:.0%} of each is replayed" if asked.replay else "",
+    )
+    anew = (asked.updates + 1) / 2 * (1 - asked.replay)
+    return Plan(
+        phases=(every,),
+        holds=(held("model", asked.model, trained=True),),
+        formula="updates·training_flops(new / (1 − replay))",
+        source="Ibrahim et al. 2024, arXiv:2403.08763 (replay and re-warming)",
+        whole=True,
+        notes=(
+            f"one update: {once.tokens:.4g} tokens, {once.flops:.4g} FLOP",
+            f"training anew on all updates so far each time would cost {anew:.3g} times as much",
+        ),
+    )
+
+
+OBJECTIVES: Final[dict[str, tuple[str, Callable[[Asked], Plan]]]] = {
+    "next-token": ("next-token prediction", _next_token),
+    "multi-token": ("multi-token prediction", _multi_token),
+    "contrastive": ("contrastive alignment", _contrastive),
+    "instruction": ("instruction tuning", _instruction),
+    "reward": ("reward model on preferences", _reward),
+    "dpo": ("direct preference optimisation", _dpo),
+    "ppo": ("PPO with four models", _ppo),
+    "grpo": ("GRPO", _grpo),
+    "distillation": ("distillation with top-K logits", _distillation),
+    "continual": ("continual updates", _continual),
+}
+"""Name → title, and what makes its plan."""
+
+
+def objective(
+    name: str,
+    model: ModelLike,
+    *,
+    batch: int = 64,
+    prompt: int | None = None,
+    answer: int | None = None,
+    other: ModelLike | None = None,
+    critic: ModelLike | None = None,
+    tokens: float | None = None,
+    group: int = 8,
+    epochs: int = 1,
+    top_k: int = 256,
+    modules: int = 0,
+    updates: int = 12,
+    replay: float = 0.0,
+    value_bytes: int = 2,
+) -> Result:
+    """Return what one step of a training objective costs: FLOPs by pass and model, memory by model, what is stored.
+
+    ``name`` is one of ``OBJECTIVES``. Sequences are ``prompt + answer`` tokens long (half of the model's context each,
+    unless given); for contrastive alignment they are the tokens of the two towers. ``other`` is the second model: the
+    tower, the reward model, the reference, the teacher. ``tokens`` make it a whole corpus (distillation) or one update
+    (continual). FLOPs are matmul FLOPs of the tables, forward and backward without recompute; memory is that of the
+    models' states with Adam in mixed precision (16 bytes a parameter, 2 for frozen models), all devices together.
+
+    Not counted: activations, the loss itself, tokens that padding adds, communication.
+
+    Raises:
+        UnknownName: no such objective.
+        SpecError: a size that cannot be, a model that is missing.
+
+    >>> data = objective("ppo", "llama-3-8b", batch=8, prompt=512, answer=512).data
+    >>> [entry["role"] for entry in data["memory"]["models"]]
+    ['policy', 'critic', 'reference', 'reward model']
+    """
+    if name not in OBJECTIVES:
+        raise UnknownName("objective", name, OBJECTIVES)
+    title, make = OBJECTIVES[name]
+    loaded = catalog.load(model)
+    context = setting_of(loaded, None)
+    asked = Asked(
+        model=loaded,
+        batch=batch,
+        prompt=max(1, context // 2) if prompt is None else prompt,
+        answer=max(1, context // 2) if answer is None else answer,
+        other=None if other is None else catalog.load(other),
+        critic=None if critic is None else catalog.load(critic),
+        tokens=tokens,
+        group=group,
+        epochs=epochs,
+        top_k=top_k,
+        modules=modules,
+        updates=updates,
+        replay=replay,
+        value_bytes=value_bytes,
+    )
+    _check(asked)
+    plan = make(asked)
+    flops = sum(phase.flops for phase in plan.phases)
+    seen = max((phase.tokens for phase in plan.phases), default=0)
+    data: dict[str, Any] = {
+        "objective": name,
+        "model": loaded.name,
+        "batch": batch,
+        "prompt": asked.prompt,
+        "answer": asked.answer,
+        "whole": plan.whole,
+        "phases": [dict(vars(phase)) for phase in plan.phases],
+        "flops": flops,
+        "flops_per_token": flops / seen if seen else None,
+        "memory": {
+            "models": [{**vars(one), "total": one.total} for one in plan.holds],
+            "total": sum(one.total for one in plan.holds),
+        },
+        "stored": [{"name": what.strip(), "bytes": size, "how": how} for what, size, how in plan.stored],
+        "formula": plan.formula,
+        "source": plan.source,
+    }
+    return Result(kind="objective", data=data, grids=(_grid(title, asked, plan, flops),))
+
+
+def _check(asked: Asked) -> None:
+    whole = {"batch": 1, "prompt": 1, "answer": 0, "group": 1, "epochs": 1, "top_k": 1, "modules": 0, "updates": 1}
+    for name, least in whole.items():
+        value = getattr(asked, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise SpecError(f"{name} = {value!r} is not a whole number from {least} on")
+    if not 0 <= asked.replay < 1:
+        raise SpecError(f"replay = {asked.replay} is not a share from 0 to less than 1")
+    if asked.value_bytes not in (1, 2, 4):
+        raise SpecError(f"value_bytes = {asked.value_bytes} is not 1, 2 or 4")
+    if asked.tokens is not None and not 0 < asked.tokens < float("inf"):
+        raise SpecError(f"tokens = {asked.tokens} is not a positive number")
+
+
+def _grid(title: str, asked: Asked, plan: Plan, flops: float) -> Grid:
+    rows: list[Row] = []
+    section = "Compute" + ("" if plan.whole else ", one step")
+    for phase in plan.phases:
+        said = ", ".join(filter(None, (phase.model, phase.note)))
+        rows.append(
+            _row(
+                f"phase.{phase.name}",
+                phase.name,
+                Figure(phase.flops, "FLOP"),
+                f"{phase.flops / flops:.1%}",
+                said,
+                section,
+            )
+        )
+        section = ""
+    rows.append(_row("flops", "all passes", Figure(flops, "FLOP"), "", "", "", True))
+    section = "Memory, states of the models"
+    for one in plan.holds:
+        each = "trained, 16 bytes" if one.optimizer else "frozen, 2 bytes"
+        rows.append(
+            _row(
+                f"memory.{one.role}", one.role, Figure(one.total, "B"), "", f"{one.model}, {each} a parameter", section
+            )
+        )
+        section = ""
+    total = sum(one.total for one in plan.holds)
+    rows.append(_row("memory", "all models", Figure(total, "B"), "", "", "", True))
+    section = "Stored"
+    for what, size, how in plan.stored:
+        rows.append(_row(f"stored.{what.strip()}", what, Figure(size, "B"), "", how, section))
+        section = ""
+    lengths = f"{asked.prompt:,} + {asked.answer:,} tokens"
+    head = f"{asked.model.title or asked.model.name}, {title}: batch {asked.batch:,}, {lengths}"
+    notes = (f"FLOPs: {plan.formula}", *plan.notes, f"source: {plan.source}")
+    return Grid(head, ("", "value", "share", ""), tuple(rows), notes)
+
+
+def _row(key: str, label: str, figure: Cell, share: str, said: str, section: str = "", emphasis: bool = False) -> Row:
+    return Row(key, (label, figure, share, said), emphasis, section)
