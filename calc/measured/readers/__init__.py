@@ -16,7 +16,7 @@ from calc.measured.rows import Measurement, NotModelled, Prediction
 READERS: Mapping[str, tuple[str, ...]] = {
     "training": (),
     "memory": ("engine",),
-    "operator": ("operator",),
+    "operator": ("collectives", "operator"),
     "inference": (),
 }
 """Kind of row → the modules that may read it, in order."""

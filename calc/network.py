@@ -1,0 +1,239 @@
+"""How long a collective takes: latency and bandwidth of each level of links, by the algorithm that libraries choose.
+
+time = launch + hops · latency + bytes on the wire / (nominal bandwidth · efficiency), the form of NCCL's own tuning
+model (``src/graph/tuning.cc``), with a fill: the first megabytes of a phase go slower, until all channels of the
+pipeline are busy. Constants are named effects, calibrated on published nccl-tests runs of A100, H100 and B200 nodes
+(``calc accuracy`` says how far off they are); a file of ``calc calibrate`` may replace them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from typing import Literal, TypeAlias
+
+from calc.algebra import Number, maximum, minimum
+from calc.hardware import Accelerator, Link, LinkKind
+from calc.parallel import Collective
+from calc.records import Record, named_record
+
+Library: TypeAlias = Literal["nccl", "custom"]
+"""``custom``: the all-reduce kernels of serving engines for one NVLink domain (vLLM's custom_all_reduce, SGLang's,
+TensorRT-LLM's), where they are faster than NCCL."""
+
+EFFICIENCY: Mapping[LinkKind, float] = {
+    # calibrated: what large messages reach of the nominal rate. NCCL itself counts with 20.0 of 25 GB/s a link of
+    # NVLink 3, 20.6 of 25 of NVLink 4 and 40.1 of 50 of NVLink 5 (src/graph/topo.h), before its protocols' own costs
+    "nvlink": 0.70,
+    # the same fabric of point-to-point links at every port; rccl-tests reach about 310 of 448 GB/s on eight MI300X
+    "xgmi": 0.70,
+    # NCCL counts with 12 of 15.75 GB/s for generation 3 and twice that for 4 (src/graph/topo.h, PCI_BW)
+    "pcie": 0.76,
+    # 46 to 48 of 50 GB/s an adapter, says NCCL's maintainer (github.com/NVIDIA/nccl-tests/issues/290)
+    "infiniband": 0.94,
+    "roce": 0.94,
+    "omnipath": 0.94,
+    # estimates, no calibration behind them
+    "efa": 0.80,
+    "ethernet": 0.80,
+    "ici": 0.80,
+    "neuronlink": 0.70,
+    "ultrafusion": 0.70,
+}
+"""Share of a link's nominal rate that long messages get."""
+
+
+@named_record
+class Constants(Record):
+    """What the links' data sheets do not say: the software's share.
+
+    ``launch_s``: starting the kernel and meeting the other ranks. ``copy_s``: added to a link's latency at each hop,
+    for copying and polling. ``fill_bytes``, ``fill_slope``: before a phase's pipeline is full, its first bytes take
+    ``1 + fill_slope`` times as long, ``fill_bytes`` more in the end (small messages go by the LL protocol, half of
+    which are flags; then by few channels). ``peer_fill``: the same for an all-to-all, whose message is cut into one
+    piece for each peer, over that of a ring. ``nvls_s``: setting up reductions in the switch (NCCL's own constant);
+    ``nvls_fourth``, ``nvls_fifth``: the share of the nominal rate that they reach on NVLink 4 and 5 (NCCL counts with
+    0.85 and 0.74 of its own rates, ``nvlsEfficiency``). ``host_s``: issuing a call from PyTorch, where neither a CUDA
+    graph nor earlier work hides it (Vidur's profiles show no all-reduce below 36 µs, whatever its size).
+    """
+
+    launch_s: float = 7e-6
+    copy_s: float = 0.3e-6
+    fill_bytes: float = 3.2e6
+    fill_slope: float = 3.0
+    peer_fill: float = 2.0
+    nvls_s: float = 25e-6
+    nvls_fourth: float = 0.62
+    nvls_fifth: float = 0.49
+    one_shot_s: float = 5e-6
+    one_shot: float = 0.70
+    two_shot_s: float = 11e-6
+    two_shot: float = 0.62
+    custom_bytes_per_s: float = 390e9
+    """Custom all-reduces: launch, share of the nominal rate (github.com/vllm-project/vllm/pull/24111, H100), and the
+    most that their few thread blocks move (pull/24532)."""
+    host_s: float = 38e-6
+    efficiency: Mapping[LinkKind, float] = field(default_factory=lambda: EFFICIENCY)
+
+    def __hash__(self) -> int:  # efficiency is a mapping, which has none
+        return hash(tuple(value for name, value in vars(self).items() if name != "efficiency"))
+
+
+CONSTANTS = Constants()
+FAST_NVLINK = 600e9
+"""Bytes/s above which NVLink is of the fifth generation."""
+
+
+@named_record
+class Path(Record):
+    """How a group lies on the links: n ranks, ``local`` of them in each domain of the inner link, k domains."""
+
+    ranks: int
+    local: int
+    inner: Link | None
+    outer: Link | None
+
+    @property
+    def domains(self) -> int:
+        """Domains that the group spans."""
+        return -(-self.ranks // self.local)
+
+
+def path(call: Collective, accelerator: Accelerator) -> Path:
+    """Return which links a group's exchange crosses.
+
+    Raises:
+        CalcError: no link is stated that joins so many devices.
+    """
+    whole = accelerator.link(call.span)
+    before = accelerator.links[: accelerator.links.index(whole)]
+    if not before:
+        return Path(ranks=call.size, local=call.size, inner=whole, outer=None)
+    inner = before[-1]
+    local = max(1, min(call.size, (inner.size or 1) // call.stride))
+    return Path(ranks=call.size, local=local, inner=inner if local > 1 else None, outer=whole)
+
+
+def collective_time(
+    call: Collective,
+    accelerator: Accelerator,
+    *,
+    library: Library = "nccl",
+    constants: Constants = CONSTANTS,
+) -> Number:
+    """Return the seconds that a rank spends in a collective, all ``count`` times together, with nothing overlapped.
+
+    A group of one domain runs a ring over the inner link (n ranks: n − 1 hops a phase; an all-reduce has two), or has
+    the switch add up where it can (NVLS). Over several domains of m ranks each, a ring passes every adapter: its rate
+    is the least of the inner link's and m times the outer's; an all-reduce of small messages goes by a tree of domains.
+    An all-to-all sends each byte over the one link that leads to its peer. Units: s.
+
+    Raises:
+        CalcError: no link is stated that joins so many devices.
+
+    >>> from calc.catalog import load_accelerator
+    >>> call = Collective(kind="all_gather", bytes=2**28, size=8, axis="tp", after="x", direction="forward")
+    >>> round(collective_time(call, load_accelerator("h100-sxm")) * 1e6)
+    769
+    """
+    if call.size == 1:
+        return 0.0 * call.count * call.bytes
+    at = path(call, accelerator)
+    if call.kind == "all_reduce":
+        seconds = _all_reduce(call, at, library, constants)
+    elif call.kind == "all_to_all":
+        seconds = _all_to_all(call, at, constants)
+    elif call.kind == "send_recv":
+        link = at.outer or at.inner
+        assert link is not None
+        seconds = constants.launch_s + _hop(link, constants) + _wire(call.bytes, 1, _rate(link, constants), constants)
+    else:
+        seconds = _ring(call, at, constants, phases=1)
+    return call.count * seconds
+
+
+def total_time(
+    calls: Iterable[Collective],
+    accelerator: Accelerator,
+    *,
+    library: Library = "nccl",
+    constants: Constants = CONSTANTS,
+) -> Number:
+    """Return the seconds of several collectives one after the other."""
+    return sum(collective_time(call, accelerator, library=library, constants=constants) for call in calls)
+
+
+def _rate(link: Link, constants: Constants) -> float:
+    return link.bytes_per_s * constants.efficiency[link.kind]
+
+
+def _hop(link: Link, constants: Constants) -> float:
+    return link.latency_s + constants.copy_s
+
+
+def _wire(size: Number, phases: int, rate: float, constants: Constants, fill: float = 1.0) -> Number:
+    """Return the time of ``size`` bytes on the wire in all phases together, each of which fills its pipeline first."""
+    each = size / phases
+    slow = constants.fill_slope * each
+    filling = fill * constants.fill_bytes * slow / (slow + constants.fill_bytes)
+    return phases * (each + filling) / rate
+
+
+def _bus_rate(at: Path, constants: Constants) -> float:
+    """Return the rate of a ring at every rank: that of its slowest link, adapters of a domain side by side."""
+    rates = [_rate(at.inner, constants)] if at.inner else []
+    rates += [at.local * _rate(at.outer, constants)] if at.outer else []
+    return min(rates)
+
+
+def _latency(at: Path, phases: int, constants: Constants, *, tree: bool) -> float:
+    """Return the hops' latency: round the ring, or along the domains' tree (log2 of their number)."""
+    inner = (at.local - 1) * _hop(at.inner, constants) if at.inner else 0.0
+    if at.outer is None:
+        return phases * inner
+    between = (at.domains - 1).bit_length() if tree else at.domains - 1
+    around = inner if tree else inner * at.domains
+    return phases * (around + between * _hop(at.outer, constants))
+
+
+def _ring(call: Collective, at: Path, constants: Constants, *, phases: int) -> Number:
+    share = (at.ranks - 1) / at.ranks
+    wire = _wire(phases * share * call.bytes, phases, _bus_rate(at, constants), constants)
+    return constants.launch_s + _latency(at, phases, constants, tree=phases == 2) + wire
+
+
+def _all_reduce(call: Collective, at: Path, library: Library, constants: Constants) -> Number:
+    best = _ring(call, at, constants, phases=2)
+    link = at.inner
+    if at.outer is not None or link is None:
+        return best
+    if link.reduces and at.ranks > 2:
+        # every rank's data leaves it once and the sum comes back to all, 1 + 1/n of the message each way
+        share = constants.nvls_fifth if link.bytes_per_s > FAST_NVLINK else constants.nvls_fourth
+        wire = _wire(call.bytes * (1 + 1 / at.ranks), 1, link.bytes_per_s * share, constants)
+        best = minimum(best, constants.nvls_s + wire)
+    if library == "custom" and link.kind == "nvlink":
+        best = minimum(best, _custom(call, at, link, constants))
+    return best
+
+
+def _custom(call: Collective, at: Path, link: Link, constants: Constants) -> Number:
+    """Return the time of the faster of two kernels: each rank reads all others' data, or reduces its share of it."""
+    n = at.ranks
+    most = constants.custom_bytes_per_s
+    one_shot = (n - 1) * call.bytes / min(link.bytes_per_s * constants.one_shot, most)
+    two_shot = 2 * (n - 1) / n * call.bytes / min(link.bytes_per_s * constants.two_shot, most)
+    return minimum(constants.one_shot_s + one_shot, constants.two_shot_s + two_shot)
+
+
+def _all_to_all(call: Collective, at: Path, constants: Constants) -> Number:
+    """Return the time of the slower level: bytes for the own domain by the inner link, others by the outer one."""
+    times = []
+    for link, peers in ((at.inner, at.local - 1), (at.outer, at.ranks - at.local)):
+        if link is not None and peers:
+            size = call.bytes * peers / at.ranks
+            times.append(_hop(link, constants) + _wire(size, 1, _rate(link, constants), constants, constants.peer_fill))
+    longest = times[0]
+    for time in times[1:]:
+        longest = maximum(longest, time)
+    return constants.launch_s + longest
