@@ -162,8 +162,12 @@ class Costs(Record):
         """Return one of the figures, with its range and its provenance where the architecture is an estimate."""
         if self.bounds is None:
             return Figure(of(self), unit)
-        value, low, high = (of(costs) for costs in (self, *self.bounds))
-        return Figure(value, unit) if low == high == value else Figure(value, unit, "estimate", low=low, high=high)
+        value, *ends = (of(costs) for costs in (self, *self.bounds))
+        if all(end == value for end in ends):
+            return Figure(value, unit)
+        known = sorted(end for end in ends if end is not None)
+        low, high = (known[0], known[-1]) if known else (None, None)
+        return Figure(value, unit, "estimate", low=low, high=high)
 
     def moved(self, phase: str) -> float:
         """Return the bytes that a phase moves."""

@@ -35,6 +35,12 @@ _SI: Final = (
 )
 _COUNT: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 _BINARY: Final = ((1024**5, "PiB"), (TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
+_STEPS: Final[dict[str, tuple[tuple[tuple[int, str], ...], str]]] = {
+    "B": (_BINARY, "B"),
+    "FLOP": (tuple((step, f"{prefix}FLOP") for step, prefix in _SI), "FLOP"),
+    "parameters": (_COUNT, ""),
+}
+"""The prefixes of units that have them, the largest first, and the unit without one."""
 
 
 def _scaled(value: float, steps: tuple[tuple[int, str], ...], digits: int) -> tuple[str, str]:
@@ -141,15 +147,24 @@ def figure(value: object, unit: str) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def span(low: object, high: object, unit: str) -> str:
-    """Write a range, the unit once where both ends have the same.
+def span(low: object, high: object, unit: str, digits: int = 4) -> str:
+    """Write a range: both ends in the prefix of the higher one, and one figure where they are written alike.
 
-    >>> span(2 * 10**11, 4 * 10**11, "FLOP"), span(5 * 10**11, 10**12, "parameters")
-    ('200 – 400 GFLOP', '500 B – 1 T')
+    >>> span(2 * 10**11, 4 * 10**11, "FLOP"), span(5 * 10**11, 10**12, "parameters"), span(48, 80, "")
+    ('200 – 400 GFLOP', '0.5 – 1 T', '48 – 80')
     """
-    first, last = figure(low, unit), figure(high, unit)
-    number, space, named = first.rpartition(" ")
-    return f"{number if space and last.endswith(f' {named}') else first} – {last}"
+    steps, base = _STEPS.get(unit, ((), ""))
+    if not steps or not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
+        first, last = figure(low, unit), figure(high, unit)
+        return first if first == last else f"{first.removesuffix(' %')} – {last}"
+    largest = abs(float(f"{high:.{digits}g}"))
+    step, prefix = next(((step, name) for step, name in steps if largest >= step), (1, ""))
+    first, last = (_round(end / step, digits) for end in (low, high))
+    return f"{first if first == last else f'{first} – {last}'} {prefix or base}".strip()
+
+
+def _round(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
 
 
 _MULTIPLES: Final = {

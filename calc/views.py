@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from calc import catalog
 from calc.costs import PHASES, Costs, Setting
 from calc.errors import SpecError
+from calc.growth import PARTS as PARTS_OF_A_LAYER
+from calc.growth import PartFormula, Rows, formulas, used_symbols
 from calc.model import (
     Block,
     Model,
@@ -199,9 +201,57 @@ def compare(models: Iterable[ModelLike], *, context: int | None = None, **settin
     lines.append(("complexity", "attention", [_kinds(each) for each in costs]))
     dense = all(each.params.active == each.params.total for each in costs)
     lines = [line for line in lines if any(map(_tells, line[2])) and not (dense and "active" in line[0])]
-    grid = _wide(costs, lines) if len(costs) <= MAX_COLUMNS else _long(costs, lines)
-    data = {"models": [each.to_dict() for each in costs]}
-    return Result(kind="compare", data=data, grids=(grid,), notes=_notes(costs))
+    parts = [formulas(model) for model in loaded]
+    grids = (_wide(costs, lines), _formulas(loaded, parts)) if len(costs) <= MAX_COLUMNS else (_long(costs, lines),)
+    data = {
+        "models": [each.to_dict() for each in costs],
+        "formulas": [_formula_facts(model, rows) for model, rows in zip(loaded, parts, strict=True)],
+    }
+    return Result(kind="compare", data=data, grids=grids, notes=_notes(costs))
+
+
+def _formulas(models: list[Model], parts: list[Rows]) -> Grid:
+    """Lay out what a layer costs by part; where layers differ, how many of them cost what."""
+    found = [(key, label, [_by_layers(rows[key]) for rows in parts]) for key, (label, _) in PARTS_OF_A_LAYER.items()]
+    rows = tuple(Row(f"formula.{key}", (label, *texts)) for key, label, texts in found if any(texts))
+    symbols = used_symbols(each.text for rows_ in parts for found_ in rows_.values() for each in found_)
+    notes = ("leading terms for long sequences of n tokens", *_legend(symbols))
+    title = "FLOPs of a layer's prefill, values that it caches"
+    return Grid(title, ("a layer's", *(model.name for model in models)), rows, notes)
+
+
+def _legend(symbols: list[tuple[str, str]], width: int = 78) -> list[str]:
+    """Write what symbols stand for, in lines of at most so many characters."""
+    lines: list[str] = []
+    for entry in (f"{short} = {name}" for short, name in symbols if short != name):
+        if lines and len(lines[-1]) + len(entry) + 2 <= width:
+            lines[-1] += f", {entry}"
+        else:
+            lines.append(entry)
+    return lines
+
+
+def _by_layers(found: list[PartFormula]) -> str:
+    if len(found) == 1:
+        return found[0].text
+    return ", ".join(f"{each.layers} × {each.text}" for each in found) or "–"
+
+
+def _formula_facts(model: Model, rows: Rows) -> dict[str, Any]:
+    units = {part: unit for part, (_, unit) in PARTS_OF_A_LAYER.items()}
+    return {
+        "model": model.name,
+        "parts": [
+            {"part": part, "unit": units[part], "layers": each.layers, "formula": each.text}
+            for part, found in rows.items()
+            for each in found
+        ],
+    }
+
+
+def _of_multi_head(costs: Costs) -> float | None:
+    """Return the cache's share of what multi-head attention with the same heads would keep in bf16."""
+    return costs.cache.bytes / costs.multi_head_cache if costs.multi_head_cache else None
 
 
 MAX_COLUMNS = 4
@@ -220,16 +270,18 @@ _LINES: tuple[tuple[str, str, str, Callable[[Costs], float | None]], ...] = (
     ("model.n_layers", "layers", "", lambda c: c.model.n_layers),
     ("model.d_model", "d_model", "", lambda c: c.model.d_model),
     ("params.total", "parameters", "parameters", lambda c: c.params.total),
-    ("params.active", "active per token", "parameters", lambda c: c.params.active),
+    ("params.active", "active a token", "parameters", lambda c: c.params.active),
     ("params.active_share", "active share", "percent", lambda c: c.params.active / c.params.total),
     ("weights.bytes", "weights", "B", lambda c: c.weight_bytes),
-    ("cache.bytes_per_token", "cache per token", "B", lambda c: c.cache.bytes_per_token),
+    ("cache.bytes_per_token", "cache a token", "B", lambda c: c.cache.bytes_per_token),
+    ("cache.multi_head_share", "of multi-head", "percent", lambda c: _of_multi_head(c)),
     ("cache.bytes", "KV cache", "B", lambda c: c.cache.bytes),
     ("cache.state_bytes", "recurrent state", "B", lambda c: c.cache.state_bytes),
     ("flops.prefill", "prefill", "FLOP", lambda c: c.flops["prefill"]),
     ("flops.decode", "decode step", "FLOP", lambda c: c.flops["decode"]),
     ("flops.train", "training step", "FLOP", lambda c: c.flops["train"]),
-    ("model.max_context", "longest context", "", lambda c: c.model.max_context),
+    ("flops.train_per_token", "  a token", "FLOP", lambda c: c.flops["train"] / (c.setting.batch * c.setting.context)),
+    ("model.max_context", "max context", "", lambda c: c.model.max_context),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -37,10 +38,11 @@ def test_a_table_fits_and_its_figures_stay_whole(name: str, width: int) -> None:
 
 
 def test_columns_without_room_move_to_a_further_table_that_repeats_the_names() -> None:
-    narrow = text(ANSWERS["compare 4"], 80)
+    answer = replace(ANSWERS["compare 4"], grids=ANSWERS["compare 4"].grids[:1])
+    narrow = text(answer, 80)
     assert sum(line.startswith("parameters") for line in narrow) == 2
     assert not any("gpt-3" in line and "falcon-180b" in line for line in narrow)
-    assert sum(line.startswith("parameters") for line in text(ANSWERS["compare 4"], None)) == 1
+    assert sum(line.startswith("parameters") for line in text(answer, None)) == 1
 
 
 def test_ratios_stand_under_one_another() -> None:
@@ -73,7 +75,23 @@ def test_wrapping_loses_nothing(width: int) -> None:
 def test_a_cell_for_a_person() -> None:
     assert shown(None) == "–"
     assert shown("a\x1b[0m") == r"a\x1b[0m"
-    assert shown(Figure(2**30, "B", "estimate", low=2**29, high=2**31)) == "≈ 1 GiB [512 MiB – 2 GiB]"
+    assert shown(Figure(2**30, "B", "estimate", low=2**29, high=2**31)) == "≈ 0.5 – 2 GiB"
+    assert shown(Figure(3 * 10**9, "FLOP", "modelled", low=10**9, high=4 * 10**9)) == "3 GFLOP [1 – 4 GFLOP]"
+    assert shown(Figure(None, "percent", low=0.1, high=0.4)) == "10 – 40 %"
+    assert shown(Figure(7, "", "estimate")) == "≈ 7"
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "ratio", "text"),
+    [
+        (50, 100, 200, 4, "≈ 50 – 200 B ×2–8"),
+        (50, 100, 200, 0.001, "≈ 50 – 200 B ÷500–2,000"),
+        (50, 100, 200, 0.11, "≈ 50 – 200 B ÷18.2–×0.22"),
+        (100, 100, 200, 1, "≈ 100 – 200 B =–×2"),
+    ],
+)
+def test_the_ratio_of_an_estimate_has_two_ends(low: int, value: int, high: int, ratio: float, text: str) -> None:
+    assert shown(Figure(value, "B", "estimate", low=low, high=high, ratio=ratio)) == text
 
 
 def test_a_table_of_one_column_and_one_without_rows() -> None:

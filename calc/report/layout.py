@@ -24,7 +24,7 @@ NARROWEST = 10
 
 
 def shown(cell: Cell) -> str:
-    """Write a cell for a person: a figure in its unit, a range around it or alone, the ratio to the first compared."""
+    """Write a cell for a person: a figure in its unit, the range of an estimate, the ratio to the first compared."""
     text, ratio = _halves(cell)
     return f"{text} {ratio}".rstrip()
 
@@ -34,12 +34,24 @@ def _halves(cell: Cell) -> tuple[str, str]:
         return "–", ""
     if isinstance(cell, str):
         return printable(cell), ""
-    text = figure(cell.value, cell.unit)
-    if cell.low is not None and cell.high is not None:
-        ends = span(cell.low, cell.high, cell.unit)
-        text = ends if cell.value is None else f"{text} [{ends}]"
-    text = f"≈ {text}" if cell.provenance == "estimate" else text
-    return text, "" if cell.ratio is None else ratio(cell.ratio)
+    related = "" if cell.ratio is None else ratio(cell.ratio)
+    if cell.low is None or cell.high is None:
+        text = figure(cell.value, cell.unit)
+        return f"≈ {text}" if cell.provenance == "estimate" else text, related
+    ends = span(cell.low, cell.high, cell.unit, 3 if cell.provenance == "estimate" else 4)
+    if cell.provenance == "estimate":
+        return f"≈ {ends}", _ratios(cell)
+    return ends if cell.value is None else f"{figure(cell.value, cell.unit)} [{ends}]", related
+
+
+def _ratios(cell: Figure) -> str:
+    """Write how many times the first of what is compared the ends of an estimate are."""
+    if cell.ratio is None or not cell.value or cell.low is None or cell.high is None:
+        return "" if cell.ratio is None else ratio(cell.ratio)
+    ends = [ratio(float(f"{cell.ratio * end / cell.value:.2g}")) for end in (cell.low, cell.high)]
+    if ends[0][0] != ends[1][0] or "=" in ends:
+        return "–".join(ends)
+    return "–".join([ends[0], ends[1][1:]] if ends[0][0] == "×" else [ends[1], ends[0][1:]])
 
 
 def ratio(value: float) -> str:

@@ -121,11 +121,28 @@ class Show(Answer, Costs):
     kind: Literal["show"]
 
 
+class PartFacts(Document):
+    """What one part of a layer costs in a prefill of n tokens: the leading term, and how many layers cost it."""
+
+    part: Literal["attention", "projections", "ffn", "cache"]
+    unit: Literal["FLOP", "values"]
+    layers: int
+    formula: str = Field(description="in the legend's symbols; cache: values of one token")
+
+
+class FormulaFacts(Document):
+    """The formulas of one model."""
+
+    model: str
+    parts: list[PartFacts]
+
+
 class Compare(Answer):
     """``calc compare``."""
 
     kind: Literal["compare"]
     models: list[Costs]
+    formulas: list[FormulaFacts]
 
 
 class ListedModel(Document):
