@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from calc.reasoning import adapt as adapt
     from calc.reasoning import reason as reason
     from calc.reasoning import speculate as speculate
+    from calc.scaling import curve as curve
     from calc.scaling import experts as experts
     from calc.scaling import granular_optimum as granular_optimum
     from calc.scaling import lengths as lengths
@@ -56,6 +57,7 @@ _HOMES = {
     "audit": "calc.claims",
     "compare": "calc.views",
     "crossover": "calc.symbolic",
+    "curve": "calc.scaling",
     "draw_gallery": "calc.charts.gallery",
     "experts": "calc.scaling",
     "explain": "calc.symbolic",
@@ -92,6 +94,7 @@ __all__ = [
     "audit",
     "compare",
     "crossover",
+    "curve",
     "draw_gallery",
     "experts",
     "explain",

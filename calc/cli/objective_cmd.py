@@ -39,6 +39,7 @@ def command(
     ] = 0,
     updates: Annotated[int, typer.Option("--updates", help="Continual: how many.")] = 12,
     replay: Annotated[float, typer.Option("--replay", help="Continual: share of old tokens in an update.")] = 0.0,
+    formula: Annotated[bool, typer.Option("--formula", help="Show the formula of every pass.")] = False,
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
     """Show what a training objective costs: FLOPs by pass and model, memory by model, what is stored."""
@@ -62,5 +63,6 @@ def command(
         updates=updates,
         replay=replay,
         value_bytes=value_bytes,
+        formulas=formula,
     )
     render(result, format)

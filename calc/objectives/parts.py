@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from calc.algebra import Number
 from calc.costs import Setting
@@ -25,7 +25,7 @@ Source: Rajbhandari et al. 2020, arXiv:1910.02054 §3.1."""
 
 @named_record
 class Phase(Record):
-    """Some passes of one model in one step: ``flops`` of all of them."""
+    """Some passes of one model in one step: ``flops`` of all of them. ``subject``: whose tables they are read off."""
 
     name: str
     model: str
@@ -33,6 +33,12 @@ class Phase(Record):
     tokens: Number
     flops: Number
     note: str = ""
+    kind: Literal["train", "forward", "generate", "other"] = "other"
+    subject: tuple[Model, End] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON carries of it."""
+        return {name: getattr(self, name) for name in ("name", "model", "sequences", "tokens", "flops", "note")}
 
 
 @named_record
@@ -82,20 +88,35 @@ def train(
         tokens=times * sequences * length,
         flops=times * cost,
         note=f"{times} times" if times > 1 else "",
+        kind="train",
+        subject=(model, end),
     )
 
 
 def forward(name: str, model: Model, sequences: Number, length: Number, *, end: End = "vocabulary") -> Phase:
     """Return a forward pass of ``sequences`` of ``length`` tokens."""
     cost = sum(flops_by_operation(blocks_of(model, end), Pass.prefill(length, sequences), "matmul").values())
-    return Phase(name=name, model=model.name, sequences=sequences, tokens=sequences * length, flops=cost)
+    tokens = sequences * length
+    return Phase(
+        name=name,
+        model=model.name,
+        sequences=sequences,
+        tokens=tokens,
+        flops=cost,
+        kind="forward",
+        subject=(model, end),
+    )
 
 
 def generate(name: str, model: Model, sequences: int, prompt: int, answer: int, prompts: int | None = None) -> Phase:
     """Return the generation of ``answer`` tokens for each of ``sequences``, from ``prompts`` prompts read once each."""
     run = Generation(model, prompt, answer)
     cost = (prompts or sequences) * run.prefill + sequences * run.between(0, answer)
-    return Phase(name=name, model=model.name, sequences=sequences, tokens=sequences * answer, flops=cost)
+    tokens = sequences * answer
+    subject: tuple[Model, End] = (model, "vocabulary")
+    return Phase(
+        name=name, model=model.name, sequences=sequences, tokens=tokens, flops=cost, kind="generate", subject=subject
+    )
 
 
 SIMILARITY: Final = Einsum("similarity", "bæ,næ->bn", inputs=("one", "other"))

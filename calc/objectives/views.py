@@ -344,14 +344,16 @@ def objective(
     updates: int = 12,
     replay: float = 0.0,
     value_bytes: int = 2,
+    formulas: bool = False,
 ) -> Result:
     """Return what one step of a training objective costs: FLOPs by pass and model, memory by model, what is stored.
 
     ``name`` is one of ``OBJECTIVES``. Sequences are ``prompt + answer`` tokens long (half of the model's context each,
     unless given); for contrastive alignment they are the tokens of the two towers. ``other`` is the second model: the
     tower, the reward model, the reference, the teacher. ``tokens`` make it a whole corpus (distillation) or one update
-    (continual). FLOPs are matmul FLOPs of the tables, forward and backward without recompute; memory is that of the
-    models' states with Adam in mixed precision (16 bytes a parameter, 2 for frozen models), all devices together.
+    (continual). ``formulas`` adds the formula of every pass (and imports sympy). FLOPs are matmul FLOPs of the tables,
+    forward and backward without recompute; memory is that of the models' states with Adam in mixed precision (16 bytes
+    a parameter, 2 for frozen models), all devices together.
 
     Not counted: activations, the loss itself, tokens that padding adds, communication.
 
@@ -395,7 +397,7 @@ def objective(
         "prompt": asked.prompt,
         "answer": asked.answer,
         "whole": plan.whole,
-        "phases": [dict(vars(phase)) for phase in plan.phases],
+        "phases": [phase.to_dict() for phase in plan.phases],
         "flops": flops,
         "flops_per_token": flops / seen if seen else None,
         "memory": {
@@ -406,7 +408,14 @@ def objective(
         "formula": plan.formula,
         "source": plan.source,
     }
-    return Result(kind="objective", data=data, grids=(_grid(title, asked, plan, flops),))
+    grids = [_grid(title, asked, plan, flops)]
+    if formulas:
+        from calc.objectives.formulas import expression, grid
+
+        grids.append(grid(plan.phases))
+        for entry, phase in zip(data["phases"], plan.phases, strict=True):
+            entry["formula"] = str(expression(phase)) if phase.subject else phase.note
+    return Result(kind="objective", data=data, grids=tuple(grids))
 
 
 def _check(asked: Asked) -> None:

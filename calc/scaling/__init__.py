@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from calc.scaling.rivals import lengths
-from calc.scaling.views import routed_laws, scale
+from calc.scaling.views import curve, routed_laws, scale
 from calc.scaling.widening import experts, granular_optimum
 
-__all__ = ["experts", "granular_optimum", "lengths", "routed_laws", "scale"]
+__all__ = ["curve", "experts", "granular_optimum", "lengths", "routed_laws", "scale"]

@@ -75,6 +75,34 @@ _NOTES = (
 )
 
 
+def curve(compute: list[float] | tuple[float, ...], *, laws: list[str] | tuple[str, ...] = ()) -> Result:
+    """Return loss against compute: the best size, tokens and loss of every budget, by law.
+
+    Units: FLOP, parameters, tokens, nats per token. For many budgets, a law reads a numpy array as well.
+
+    Raises:
+        SpecError: no budgets, or one that is none.
+        UnknownName: no such law.
+
+    >>> points = curve([1e21, 1e23], laws=["besiroglu"]).data["points"]
+    >>> points[0]["loss"] > points[1]["loss"]
+    True
+    """
+    if not compute:
+        raise SpecError("no budgets are given")
+    chosen: list[Law] = [law(name) for name in laws] or [*LAWS.values(), *map(JOINT.with_experts, JOINT_AT)]
+    rows, points = [], []
+    for each in chosen:
+        for number, budget in enumerate(compute):
+            best = each.optimum(positive("compute", budget))
+            cells = (f"{budget:.3g}", *_split(best))
+            rows.append(Row(f"{each.name}.{budget:.3g}", cells, section="" if number else each.title))
+            points.append({"law": each.name, "compute": float(budget), **_optimum(best)})
+    columns = ("FLOP", "best size", "tokens", "tokens / size", "loss")
+    grids = (Grid("Loss against compute", columns, tuple(rows), _NOTES), formulas(chosen))
+    return Result(kind="curve", data={"points": points, "laws": [_about(each) for each in chosen]}, grids=grids)
+
+
 def _of_model(model: Model, tokens: float | None, chosen: list[Law], context: int) -> Result:
     size = Size.of(model)
     chosen = chosen or [*LAWS.values(), JOINT.with_experts(size.expansion)]

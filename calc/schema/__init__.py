@@ -20,7 +20,7 @@ from calc.schema.objectives import Objective
 from calc.schema.plots import Charts, Gallery, Plot
 from calc.schema.proofs import Validate
 from calc.schema.reasoning import Adapt, Reason, Speculate
-from calc.schema.scaling import Experts, Lengths, Scale
+from calc.schema.scaling import Curve, Experts, Lengths, Routed, Scale
 
 DOCUMENTS: dict[str, type[Answer]] = {
     "show": Show,
@@ -41,6 +41,8 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "charts": Charts,
     "gallery": Gallery,
     "scale": Scale,
+    "curve": Curve,
+    "routed": Routed,
     "experts": Experts,
     "lengths": Lengths,
     "reason": Reason,

@@ -18,6 +18,9 @@ class PhaseFacts(Document):
     tokens: float
     flops: float = Field(description="matmul FLOPs of all of them")
     note: str
+    formula: str | None = Field(
+        default=None, description="FLOPs of one sequence; n its tokens, P and Y of prompt, answer"
+    )
 
 
 class HeldFacts(Document):

@@ -28,7 +28,7 @@ class ScaledModel(Document):
     expansion: float = Field(description="experts over experts used; 1: dense")
 
 
-class LawFacts(Document):
+class LawSource(Document):
     """One law: what it says, where its coefficients are from."""
 
     name: str
@@ -37,6 +37,11 @@ class LawFacts(Document):
     formula: str
     source: str
     fitted: str = Field(description="range of the experiments; beyond it an extrapolation")
+
+
+class LawFacts(LawSource):
+    """One law at a budget, or for a model."""
+
     optimum: OptimumFacts
     size: int | None = Field(default=None, description="the model's N")
     tokens: float | None = None
@@ -52,6 +57,51 @@ class Scale(Answer):
     compute: float | None = Field(description="FLOP: the budget, or what the model's tables count for its tokens")
     model: ScaledModel | None
     laws: list[LawFacts]
+
+
+class PointFacts(Document):
+    """The best split of one budget by one law."""
+
+    law: str
+    compute: float
+    size: float
+    tokens: float
+    loss: float | None
+
+
+class Curve(Answer):
+    """``calc scale`` with several budgets: loss against compute."""
+
+    kind: Literal["curve"]
+    points: list[PointFacts]
+    laws: list[LawSource]
+
+
+class RoutedLawFacts(Document):
+    """One law of routing."""
+
+    name: str
+    formula: str
+    source: str
+    cutoff: float = Field(description="parameters from which on routing does not help")
+
+
+class RoutedPoint(Document):
+    """One number of experts."""
+
+    law: str
+    experts: int
+    loss: float
+    dense_equal: float = Field(description="dense parameters of the same loss")
+
+
+class Routed(Answer):
+    """``calc.routed_laws``."""
+
+    kind: Literal["routed"]
+    size: float
+    laws: list[RoutedLawFacts]
+    points: list[RoutedPoint]
 
 
 class ChoiceFacts(Document):

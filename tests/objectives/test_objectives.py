@@ -170,6 +170,16 @@ def test_updates_add_up_and_replay_is_paid_for() -> None:
     assert plain == pytest.approx(10 * 1e9 / 8192 * LLAMA.training_flops(8192))
 
 
+@pytest.mark.parametrize("name", ["llama-3-8b", "mistral-7b-v0.1", "deepseek-v3", "gemma-3-4b"])
+def test_the_formula_of_a_pass_comes_to_its_figure(name: str) -> None:
+    data = calc.objective("ppo", name, batch=2, prompt=40, answer=9, formulas=True).data
+    symbols = {symbol: sympy.Symbol(symbol, positive=True, integer=True) for symbol in "nPYi"}
+    values = {symbols["n"]: 49, symbols["P"]: 40, symbols["Y"]: 9}
+    for entry in data["phases"]:
+        formula = sympy.sympify(entry["formula"], locals=symbols)  # our own text
+        assert entry["sequences"] * int(formula.subs(values).doit()) == entry["flops"], entry["name"]
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -201,6 +211,16 @@ def test_the_command_line_answers(call: list[str], form: str, calc_cli: Callable
     assert run.code == 0, run.err
     if form == "json":
         DOCUMENTS["objective"].model_validate_json(run.out)
+
+
+def test_formulas_are_written(calc_cli: Callable[..., Run]) -> None:
+    run = calc_cli("objective", "grpo", "mistral-7b-v0.1", "--formula")
+    assert run.code == 0
+    assert "786,432·n² + " in calc_cli("objective", "dpo", "llama-3-8b", "--formula").out
+    assert "Σ(i = 1 … Y) (" in run.out
+    assert "min(" in run.out
+    data = calc_cli("objective", "contrastive", "gpt2", "--formula", "--format", "json").out
+    DOCUMENTS["objective"].model_validate_json(data)
 
 
 def test_a_wrong_objective_gets_one_clear_line(calc_cli: Callable[..., Run]) -> None:

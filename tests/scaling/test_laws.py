@@ -231,6 +231,7 @@ def test_a_question_that_makes_no_sense_is_refused(call: Callable[[], object], w
         ["scale", "--compute", "5.76e23"],
         ["scale", "llama-3-8b", "--tokens", "15T"],
         ["scale", "deepseek-v3"],
+        ["scale", "--compute", "1e20,1e22,1e24", "--law", "kaplan,besiroglu"],
         ["experts", "llama-3-8b", "--compute", "1e23", "--memory", "640GiB"],
         ["lengths", "llama-3-8b"],
         ["lengths", "gpt-3", "flops.prefill", "--full"],
@@ -242,7 +243,20 @@ def test_the_command_line_answers(call: list[str], form: str, calc_cli: Callable
     run = calc_cli(*call, "--format", form)
     assert run.code == 0
     if form == "json":
-        DOCUMENTS[call[0]].model_validate_json(run.out)
+        DOCUMENTS[run.json["kind"]].model_validate_json(run.out)
+
+
+def test_the_laws_of_routing_follow_their_schema() -> None:
+    DOCUMENTS["routed"].model_validate_json(calc.routed_laws(1e9).to_json())
+
+
+def test_more_compute_gives_less_loss() -> None:
+    points = calc.curve([1e20, 1e21, 1e22], laws=["besiroglu", "chinchilla-3"]).data["points"]
+    for name in ("besiroglu", "chinchilla-3"):
+        losses = [point["loss"] for point in points if point["law"] == name]
+        assert losses == sorted(losses, reverse=True)
+    many = law("besiroglu").optimum(np.array([1e20, 1e21, 1e22]))
+    assert many.loss == pytest.approx([point["loss"] for point in points if point["law"] == "besiroglu"])
 
 
 def test_a_wrong_number_gets_one_clear_line(calc_cli: Callable[..., Run]) -> None:
