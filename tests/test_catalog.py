@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from calc import catalog
 from calc.errors import CalcError, SpecError, UnknownName
-from calc.model import Model
+from calc.model import Model, parameters
 from calc.views import show
 
 FOLDER = catalog.presets_folder() / "models"
@@ -58,6 +58,14 @@ def test_a_preset_has_its_published_size(name: str) -> None:
 def test_a_preset_has_its_exact_size(name: str) -> None:
     model = catalog.load(name)
     assert model.params().total == model.published["params_total_exact"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if catalog.load(name).tower])
+def test_a_preset_has_its_exact_size_with_its_towers(name: str) -> None:
+    model = catalog.load(name)
+    towers = parameters(model.tower_blocks()).total
+    assert model.params().total + towers == model.published["params_with_towers_exact"]
+    assert all(tower.source for tower in model.tower)
 
 
 def test_a_model_is_found_by_name_file_and_folder(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ CAUSAL_LM: Final = tuple(_TYPES.split())
 
 TEXT_ONLY: Final[dict[str, str]] = {
     "fuyu": "image patches pass one more linear layer",
-    "gemma3": "its image encoder is not counted",
+    "gemma3": "its image encoder stands apart, as a tower",
     "gemma3n": "its image and audio encoders are not counted",
     "got_ocr2": "its image encoder is not counted",
     "moss_transcribe_diarize": "its audio encoder is not counted",

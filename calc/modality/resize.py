@@ -61,7 +61,8 @@ class Resize(Record):
     @classmethod
     def build(cls, data: Mapping[str, Any]) -> Resize:
         """Build from trusted data."""
-        scheme: Resize = load_class(KINDS[data["kind"]])(**data)
+        pairs = {"resolutions": tuple(map(tuple, data["resolutions"]))} if "resolutions" in data else {}
+        scheme: Resize = load_class(KINDS[data["kind"]])(**{**data, **pairs})
         return scheme
 
     def image(self, height: int, width: int, patch: int) -> Grid:
@@ -98,18 +99,19 @@ class Fixed(Resize):
 
 @named_record
 class PanAndScan(Fixed):
-    """Beside the whole image, crops along its longer side where it is elongated (Gemma 3).
+    """Where it is ``active``, crops along an elongated image's longer side beside the whole one (Gemma 3).
 
     round(long/short) crops, at most long/min_crop_size and max_crops and at least 2; none where the image is not as
     elongated as min_ratio, or crops would be smaller than min_crop_size. Each is resized to the fixed size.
 
     Source: arXiv:2503.19786 §2.1; ``Gemma3ImageProcessor`` of transformers, where it is off unless asked for.
 
-    >>> PanAndScan(image_size=896).image(768, 2048, 14).tiles
+    >>> PanAndScan(image_size=896, active=True).image(768, 2048, 14).tiles
     4
     """
 
     kind: Literal["pan_and_scan"] = "pan_and_scan"  # type: ignore[assignment]
+    active: bool = False
     min_crop_size: Positive = 256
     max_crops: Positive = 4
     min_ratio: float = 1.2
@@ -121,7 +123,7 @@ class PanAndScan(Fixed):
         return Grid(tiles, side, side, tiles * self.markers)
 
     def _crops(self, long: int, short: int) -> int:
-        if long / short < self.min_ratio:
+        if not self.active or long / short < self.min_ratio:
             return 0
         crops = min(math.floor(long / self.min_crop_size), math.floor(long / short + 0.5))
         crops = min(self.max_crops, max(2, crops))
@@ -263,11 +265,6 @@ class AnyRes(Fixed):
     kind: Literal["anyres"] = "anyres"  # type: ignore[assignment]
     resolutions: tuple[tuple[Positive, Positive], ...]
     """Height and width in pixels."""
-
-    @classmethod
-    def build(cls, data: Mapping[str, Any]) -> AnyRes:
-        """Build from trusted data."""
-        return cls(**{**data, "resolutions": tuple(tuple(pair) for pair in data["resolutions"])})
 
     def image(self, height: int, width: int, patch: int) -> Grid:
         """Return the squares and the whole, and the tokens that are left of them."""

@@ -148,8 +148,20 @@ def test_a_wrapper_gives_its_text_model_and_says_what_is_left_out() -> None:
 def test_an_old_wrapper_holds_the_keys_of_its_text_model() -> None:
     flat = {**LLAMA, "model_type": "qwen2_5_vl", "vision_config": {"depth": 2}, "image_token_id": 3}
     qwen = {**LLAMA, "model_type": "qwen2"}
+    flat["vision_config"] = {"depth": 2, "hidden_size": 64, "out_hidden_size": LLAMA["hidden_size"]}
     assert read(flat).model.params() == read(qwen).model.params()
+    assert read(flat).model.tower[0].n_layers == 2
+    assert all(note.startswith("vision_config.") for note in read(flat).notes)
+    flat["vision_config"] = {}
     assert read(flat).notes == ("the text model of qwen2_5_vl alone: its vision part is not counted",)
+
+
+def test_a_tower_of_an_unknown_type_is_left_out() -> None:
+    inner = {key: value for key, value in LLAMA.items() if key not in ("architectures", "torch_dtype")}
+    wrapper = {"model_type": "llava", "text_config": inner, "vision_config": {"model_type": "pixtral"}}
+    imported = read(wrapper, torch_dtype="bfloat16")
+    assert imported.model.tower == ()
+    assert imported.notes == ("the text model of llava alone: its vision part is not counted",)
 
 
 def test_a_pattern_of_layers_is_folded() -> None:
@@ -182,6 +194,7 @@ def test_the_class_defaults_are_those_of_transformers() -> None:
 
     for model_type, ours in class_defaults().items():
         theirs = {field.name: field.default for field in fields(transformers.CONFIG_MAPPING[model_type])}
+        theirs = {key: list(value) if isinstance(value, tuple) else value for key, value in theirs.items()}
         assert ours == {key: theirs[key] for key in ours}, model_type
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from calc.errors import ConfigError, SpecError, UnknownName
 from calc.importers.huggingface.quantised import scheme_of
 from calc.importers.huggingface.reader import Config, class_defaults, shown
-from calc.importers.huggingface.registry import FAMILIES, TEXT_OF, adapter, near
+from calc.importers.huggingface.registry import FAMILIES, TEXT_OF, adapter, near, towers
 from calc.model import Model
 from calc.records import Record, record
 from calc.units import dtype
@@ -47,7 +47,7 @@ def from_config(data: dict[str, Any], *, name: str, origin: str) -> Imported:
         raise ConfigError(f"a config is a JSON object, not a {type(data).__name__} ({origin})")
     config = _text_model(data, origin)
     try:
-        model = adapter(config.model_type)(config)
+        model = _with_towers(adapter(config.model_type)(config), config, data)
         form = _weights_dtype(config, data)
     except SpecError as error:
         raise config.error(str(error)) from None
@@ -55,7 +55,7 @@ def from_config(data: dict[str, Any], *, name: str, origin: str) -> Imported:
     if unread:
         named = ", ".join(unread[:20]) + (f" and {len(unread) - 20} more" if len(unread) > 20 else "")
         config.note(f"not understood, ignored: {named}")
-    notes = tuple(config.notes)
+    notes = (*model.notes, *config.notes)
     model = replace(
         model, name=name, source=f"{origin} (model_type {config.model_type})", weights_dtype=form, notes=notes
     )
@@ -83,13 +83,32 @@ def _text_model(data: dict[str, Any], origin: str) -> Config:
         path=f"{nested}." if nested else "",
     )
     config.ignore(*_ELSEWHERE)
-    left_out = [key.removesuffix("_config") for key in _ELSEWHERE if data.get(key) is not None]
+    return config
+
+
+def _with_towers(model: Model, config: Config, data: dict[str, Any]) -> Model:
+    """Return the model with the encoders that the file describes; a note says which of them are not read."""
+    model_type = str(data["model_type"])
+    if config.data is data:
+        return model
+    given = [key for key in _ELSEWHERE if data.get(key) is not None]
+    add = towers(model_type)
+    if add and any(data[key] for key in given):
+        wrapper = Config(data, model_type=model_type, origin=config.origin)
+        wrapper.notes = config.notes
+        model = add(wrapper, model)
+        config.sections += wrapper.sections if model.tower else []
+    read = {f"{_SECTION_OF[tower.modality]}_config" for tower in model.tower}
+    left_out = [key.removesuffix("_config") for key in given if key not in read]
     if left_out:
         parts = "part is" if len(left_out) == 1 else "parts are"
         config.note(f"the text model of {model_type} alone: its {' and '.join(left_out)} {parts} not counted")
-    elif not any(key in data for key in _ELSEWHERE):
+    elif not given:
         config.note(f"the text model of {model_type} alone: nothing else is counted")
-    return config
+    return model
+
+
+_SECTION_OF = {"image": "vision", "audio": "audio"}
 
 
 def _with_the_wrappers(inner: dict[str, Any], data: dict[str, Any], model_type: str) -> dict[str, Any]:

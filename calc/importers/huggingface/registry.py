@@ -88,7 +88,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("moe:minimax_m2", "minimax_m2"),
     ("moe:phimoe", "phimoe"),
     ("moe:qwen2_moe", "qwen2_moe"),
-    ("moe:qwen3_moe", "qwen3_moe"),
+    ("moe:qwen3_moe", "qwen3_moe qwen3_vl_moe_text"),
     ("moe:mellum", "mellum"),
     ("moe:flint", "flint"),
     ("moe:olmoe", "olmoe"),
@@ -185,14 +185,39 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("odd_decoders:diffllama", "diffllama"),
     ("odd_decoders:doge", "doge"),
     ("odd_decoders:jetmoe", "jetmoe"),
+    ("vision:vit", "vit"),
+    ("vision:clip_vision_model", "clip_vision_model"),
+    ("vision:clip_text_model", "clip_text_model"),
+    ("vision:siglip_vision_model", "siglip_vision_model"),
+    ("vision:siglip_text_model", "siglip_text_model"),
 )
 """Adapters by ``model_type``."""
+
+TOWERS: Final[dict[str, str]] = registry(
+    ("towers:clip", "clip"),
+    ("towers:gemma3", "gemma3"),
+    ("towers:internvl", "internvl"),
+    ("towers:llama4", "llama4"),
+    ("towers:llava", "llava"),
+    ("towers:llava_next", "llava_next"),
+    ("towers:paligemma", "paligemma"),
+    ("towers:qwen2_5_vl", "qwen2_5_vl"),
+    ("towers:qwen2_audio", "qwen2_audio"),
+    ("towers:qwen2_vl", "qwen2_vl"),
+    ("towers:qwen3_5", "qwen3_5 qwen3_5_moe"),
+    ("towers:qwen3_vl", "qwen3_vl qwen3_vl_moe"),
+    ("towers:siglip", "siglip"),
+    ("towers:voxtral", "voxtral"),
+)
+"""What adds the towers of a multimodal wrapper to its language model, by the wrapper's ``model_type``."""
 
 TEXT_OF: Final[dict[str, str]] = {
     "gemma3": "gemma3_text",
     "mistral3": "mistral",
     "qwen2_vl": "qwen2",
     "qwen2_5_vl": "qwen2",
+    "clip": "clip_text_model",
+    "siglip": "siglip_text_model",
     "phi4_multimodal": "phi3",
 }
 """Multimodal wrappers that may not say what their text model is: files without ``text_config.model_type``, and old
@@ -203,6 +228,15 @@ def adapter(model_type: str) -> Callable[[Config], Model]:
     """Import the adapter of a registered model type."""
     module, _, name = FAMILIES[model_type].partition(":")
     found: Callable[[Config], Model] = getattr(import_module(f"{_PACKAGE}.{module}"), name)
+    return found
+
+
+def towers(model_type: str) -> Callable[[Config, Model], Model] | None:
+    """Import what adds a wrapper's towers; None for types whose towers are not read."""
+    if model_type not in TOWERS:
+        return None
+    module, _, name = TOWERS[model_type].partition(":")
+    found: Callable[[Config, Model], Model] = getattr(import_module(f"{_PACKAGE}.{module}"), name)
     return found
 
 
