@@ -8,8 +8,9 @@ from math import log2
 from operator import index
 from typing import Any
 
-from calc.errors import SpecError, shortened
+from calc.errors import SpecError, UnknownName, shortened
 from calc.fields import LARGEST
+from calc.modality.tower import Tower
 from calc.model import (
     Block,
     CacheBytes,
@@ -105,6 +106,40 @@ def _whole(name: str, value: Any) -> int:
     return number
 
 
+@named_record
+class TowerCosts(Record):
+    """The size of a tower, which the model's figures leave out."""
+
+    modality: str
+    source: str
+    n_layers: int
+    d_model: int
+    params: int
+    projector_params: int
+    """Of them in what turns its output into tokens."""
+    weight_bytes: int
+    """In the format of the model's weights, or in bf16 where that is a scheme of several formats."""
+
+    @classmethod
+    def of(cls, tower: Tower, weights_dtype: str) -> TowerCosts:
+        """Count a tower."""
+        blocks = tower.blocks()
+        try:
+            form = dtype(weights_dtype).name
+        except UnknownName:
+            form = "bf16"
+        projectors = [block for block in blocks if block.name.startswith("projector")]
+        return cls(
+            modality=tower.modality,
+            source=tower.source,
+            n_layers=tower.n_layers,
+            d_model=tower.d_model,
+            params=parameters(blocks).total,
+            projector_params=parameters(projectors).total,
+            weight_bytes=stored_bytes(blocks, weight_forms(form)),
+        )
+
+
 @record
 class Costs(Record):
     """The figures of one model in one setting."""
@@ -124,6 +159,8 @@ class Costs(Record):
     """What multi-head attention with the same heads would keep."""
     mtp_params: int = 0
     """Parameters of the multi-token prediction modules, which the total leaves out."""
+    towers: tuple[TowerCosts, ...] = ()
+    """Encoders of images and sound, which no other figure includes."""
     bounds: tuple[Costs, Costs] | None = None
     """The figures of the least and the most that an estimated architecture may be."""
 
@@ -155,6 +192,7 @@ class Costs(Record):
                 [replace(block, states=block.uncompressed) for block in blocks], passes["decode"], dtype("bf16")
             ).bytes,
             mtp_params=parameters(model.mtp_blocks()).total,
+            towers=tuple(TowerCosts.of(tower, setting.weights_dtype or model.weights_dtype) for tower in model.tower),
             bounds=None if ends is None else (cls.of(ends[0], setting), cls.of(ends[1], setting)),
         )
 
@@ -188,6 +226,7 @@ class Costs(Record):
             },
             "pass": setting.to_dict(model),
             "params": {"total": self.params.total, **asdict(self.params), "mtp": self.mtp_params},
+            "towers": [vars(tower) for tower in self.towers],
             "weights": {"dtype": setting.weights_dtype or model.weights_dtype, "bytes": self.weight_bytes},
             "cache": {
                 "dtype": setting.cache_dtype,

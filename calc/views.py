@@ -33,10 +33,12 @@ def show(model: ModelLike | Accelerator, *, context: int | None = None, **settin
     """Return the card of a model: parameters by part, weights, cache, FLOPs, traffic, attention complexity.
 
     An accelerator's name, file or record is shown, too: memory, dense peaks, links, power, price. For a model it takes
-    ``batch, context, source, weights_dtype, cache_dtype, causal, counts``. Units: parameters, bytes, FLOP.
+    ``batch, context, source, weights_dtype, cache_dtype, causal, counts``; and for a prompt with more than text
+    ``images, audio, video`` as the command line takes them, ``text`` tokens (256) in place of a context, and ``crops``.
+    Units: parameters, bytes, FLOP.
 
     Raises:
-        CalcError: an unknown model, dtype, or a size that cannot be.
+        CalcError: an unknown model, dtype, or a size that cannot be; inputs that the model does not read.
 
     >>> show("llama-3-8b", context=8192).data["cache"]["bytes_per_token"]
     131072
@@ -44,8 +46,30 @@ def show(model: ModelLike | Accelerator, *, context: int | None = None, **settin
     loaded = catalog.find(model)
     if not isinstance(loaded, Model):
         return _device(loaded, {"context": context} | setting if context is not None else setting)
+    prompt = {name: setting.pop(name) for name in PROMPT if name in setting}
+    if prompt:
+        return _with_media(loaded, context, prompt, setting)
     costs = Costs.of(loaded, Setting.of([loaded], context, **setting))
     return Result(kind="show", data=costs.to_dict(), grids=(_card(costs),), notes=_notes([costs]))
+
+
+PROMPT = ("images", "audio", "video", "text", "crops")
+"""What a prompt holds beside a context, as ``show`` takes it."""
+
+
+def _with_media(model: Model, context: int | None, prompt: dict[str, Any], setting: dict[str, Any]) -> Result:
+    """Return the card for a prompt with images, sound or clips, and what each of them costs."""
+    from calc.media import media, read
+    from calc.media.cards import grids
+
+    crops = prompt.pop("crops", False)
+    asked = read(**prompt)
+    if not asked.anything:
+        raise SpecError("text and crops belong to a prompt with images, audio or video")
+    found, filled = media(model, asked, context, crops=crops, **setting)
+    costs = Costs.of(model, filled)
+    data = {**costs.to_dict(), "media": found.to_dict()}
+    return Result(kind="show", data=data, grids=(_card(costs), *grids(found)), notes=(*_notes([costs]), *found.notes))
 
 
 def _device(accelerator: Accelerator, setting: dict[str, Any]) -> Result:
@@ -61,13 +85,14 @@ def _card(costs: Costs) -> Grid:
     rows = [*_parameter_rows(costs), *_memory_rows(costs), *_compute_rows(costs), *_traffic_rows(costs)]
     for index, (kind, power) in enumerate(costs.complexity.items()):
         rows.append(Row(f"complexity.{kind}", (kind, big_o(power), ""), section="" if index else "Attention"))
-    head = f"{model.title or model.name} – {model.n_layers:,} layers, d_model {model.d_model:,}, vocabulary "
+    reads = f"patches of {model.patches.patch_size}×{model.patches.patch_size}" if model.patches else ""
+    head = f"{model.title or model.name} – {model.n_layers:,} layers, d_model {model.d_model:,}, "
     counted = "causal: the pairs that masks let through" if setting.causal else "full: all T·S pairs"
     mode = f"{setting.counts} FLOPs, {counted}; memory traffic with nothing fused"
     mixers = [layer.attention for layer in model.kinds_of_layer() if layer.attention]
     remarks = dict.fromkeys(remark for mixer in mixers for remark in mixer.remarks())
     notes = (mode, *remarks, f"source: {model.source}")
-    return Grid(f"{head}{model.vocab_size:,}", ("", "value", ""), tuple(rows), notes)
+    return Grid(head + (reads or f"vocabulary {model.vocab_size:,}"), ("", "value", ""), tuple(rows), notes)
 
 
 def _row(
@@ -92,6 +117,12 @@ def _parameter_rows(costs: Costs) -> Iterator[Row]:
     if costs.mtp_params:
         note = "not in the total"
         yield _row(costs, "params.mtp", "prediction modules", lambda c: c.mtp_params, unit, note)
+    for tower in costs.towers:
+        note = f"not in the total: {tower.n_layers} layers, d_model {tower.d_model:,}"
+        yield Row(f"towers.{tower.modality}", (f"{tower.modality} tower", Figure(tower.params, unit), note))
+    if costs.towers:
+        whole = total + sum(tower.params for tower in costs.towers)
+        yield Row("towers.with", ("  with the model", Figure(whole, unit), f"{whole:,}"))
 
 
 def _memory_rows(costs: Costs) -> Iterator[Row]:

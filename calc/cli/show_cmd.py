@@ -23,6 +23,21 @@ Named = Annotated[
 ]
 
 
+ImagesOption = Annotated[
+    str | None, typer.Option("--images", help="Images in the prompt, width before height: 3@1024x768,1@640x480.")
+]
+AudioOption = Annotated[str | None, typer.Option("--audio", help="Sound in the prompt: 60s, 1m30s, 2@10s.")]
+VideoOption = Annotated[
+    str | None, typer.Option("--video", help="Clips, and the frames taken a second: 60s@1fps, 10s@2fps@1280x720.")
+]
+TextOption = Annotated[
+    int | None, typer.Option("--text", help="Tokens of text beside them, in place of --context.  [default: 256]")
+]
+CropsOption = Annotated[
+    bool, typer.Option("--crops", help="Cut crops out of elongated images, where a model can (pan and scan).")
+]
+
+
 def command(
     name: Named,
     batch: BatchOption = 1,
@@ -32,9 +47,14 @@ def command(
     cache_dtype: CacheOption = "bf16",
     causal: CausalOption = True,
     counts: CountsOption = "matmul",
+    images: ImagesOption = None,
+    audio: AudioOption = None,
+    video: VideoOption = None,
+    text: TextOption = None,
+    crops: CropsOption = False,
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
-    """Show what a model costs (parameters, weights, cache, FLOPs), or what an accelerator offers."""
+    """Show what a model costs (parameters, weights, cache, FLOPs; images and sound), or what an accelerator offers."""
     from calc.report import render
     from calc.views import show
 
@@ -46,6 +66,11 @@ def command(
         "cache_dtype": (cache_dtype, "bf16"),
         "causal": (causal, True),
         "counts": (counts, "matmul"),
+        "images": (images, None),
+        "audio": (audio, None),
+        "video": (video, None),
+        "text": (text, None),
+        "crops": (crops, False),
     }
     # what is left at its default is not passed on: none of it means anything for an accelerator
     render(show(name, **{key: value for key, (value, default) in given.items() if value != default}), format)

@@ -131,6 +131,11 @@ class Tower(Record):
         return self._projector.d_out if self._projector else self.d_model
 
     @property
+    def joins(self) -> bool:
+        """Whether what it hands on stands among the text's tokens; without a projector it is compared with texts."""
+        return self._projector is not None
+
+    @property
     def _projector(self) -> Projector | None:
         return next((each for each in self.projector if each.copies is None), None)
 

@@ -94,12 +94,25 @@ class Traffic(Document):
     cache: int | float
 
 
+class TowerFacts(Document):
+    """An encoder of images or sound; no other figure includes it."""
+
+    modality: Literal["image", "audio"]
+    source: str
+    n_layers: int
+    d_model: int
+    params: int
+    projector_params: int = Field(description="of them in what turns its output into tokens")
+    weight_bytes: int
+
+
 class Costs(Document):
     """One model's costs in one setting."""
 
     model: ModelFacts
     pass_: PassFacts = Field(alias="pass")
     params: ParameterFacts
+    towers: list[TowerFacts]
     weights: WeightFacts
     cache: CacheFacts
     flops: FlopFacts
@@ -115,10 +128,53 @@ class Costs(Document):
     high: Costs | None = Field(None, description="the most")
 
 
+class InputFacts(Document):
+    """One entry of what stands in a prompt beside the text; ``tokens`` of one sequence, FLOPs of the batch."""
+
+    kind: Literal["image", "audio", "video"]
+    asked: str
+    count: int
+    tiles: int = Field(description="passes through the tower: images, tiles of them, frames, chunks of sound")
+    positions: int = Field(description="what the tower's layers see in each pass")
+    tokens: int = Field(description="in the text, with the special tokens around them")
+    markers: int = Field(description="of them special tokens")
+    encoder_flops: int
+    projector_flops: int
+
+
+class MediaPart(Document):
+    """What one kind of input costs: in its tower, in the prefill as its own queries, in the cache."""
+
+    kind: Literal["image", "audio", "video", "text"]
+    tokens: int
+    encoder_flops: int
+    prefill_flops: int
+    cache_bytes: int
+
+
+class AttentionBlock(Document):
+    """Queries of one part, keys of another; pairs of one layer by its mask, null where they depend on the data."""
+
+    query: Literal["image", "audio", "video", "text"]
+    key: Literal["image", "audio", "video", "text"]
+    pairs: dict[str, int | None]
+    flops: int = Field(description="scores and values, of all layers whose pairs are known")
+
+
+class MediaFacts(Document):
+    """A prompt with images, sound or clips."""
+
+    tokens: int
+    inputs: list[InputFacts]
+    parts: list[MediaPart]
+    attention: list[AttentionBlock]
+
+
 class Show(Answer, Costs):
     """``calc show``."""
 
     kind: Literal["show"]
+    media: MediaFacts | None = None
 
 
 class PartFacts(Document):
