@@ -89,7 +89,7 @@ def card(accelerator: Accelerator) -> Result:
     rows = [*_memory_rows(accelerator), *_peak_rows(accelerator), *_link_rows(accelerator), *_other_rows(accelerator)]
     texts = dict.fromkeys(source.text for source in accelerator.sources)
     notes = (*accelerator.notes, *(f"source: {text}" for text in texts))
-    title = f"{accelerator.title} – {accelerator.vendor}, {accelerator.year}"
+    title = f"{accelerator.title} – {accelerator.year}"
     grid = Grid(title, ("", "value", ""), tuple(rows), notes)
     return Result(kind="accelerator", data=_facts(accelerator), grids=(grid,))
 

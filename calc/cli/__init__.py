@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "plot": "Draw charts of models, in a file or in the terminal.",
     "lengths": "Show from which length on softmax is dearer than other mixers.",
     "scale": "Show what scaling laws say of a budget or a model.",
+    "routed": "Show which dense size a routed one is as good as.",
     "experts": "Find the best count and size of experts for a budget.",
     "objective": "Show what a training objective costs.",
     "reason": "Show what a chain of thought costs.",

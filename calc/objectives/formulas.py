@@ -28,9 +28,7 @@ def grid(phases: tuple[Phase, ...]) -> Grid:
     for phase in phases:
         each = "" if phase.subject is None else written(expression(phase))
         rows.append(Row(f"formula.{phase.name}", (phase.name, f"{phase.sequences:,.6g} ×", each or phase.note)))
-    notes = (
-        "n: tokens of a sequence, P of its prompt, Y of its answer; a window makes pieces that are written min(…)",
-    )
+    notes = ("n: tokens of a sequence, P of its prompt, Y of its answer, i one of these",)
     return Grid("Formulas, FLOPs of one sequence", ("pass", "sequences", "each"), tuple(rows), notes)
 
 

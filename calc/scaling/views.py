@@ -218,16 +218,21 @@ def routed_laws(size: float, experts: tuple[int, ...] = (1, 2, 8, 32, 128, 512))
     for each in ROUTED.values():
         for count in experts:
             loss, equal = each.loss(size, positive("experts", count)), each.dense_equal(size, count)
-            cells = (each.name, Figure(count), Figure(loss), Figure(equal, "parameters", ratio=equal / size))
-            rows.append(Row(f"{each.name}.{count}", cells))
+            cells = (f"{count:,}", Figure(loss), Figure(equal, "parameters", ratio=equal / size))
+            rows.append(Row(f"{each.name}.{count}", cells, section="" if count != experts[0] else each.name))
             entries.append({"law": each.name, "experts": count, "loss": loss, "dense_equal": equal})
     laws = [
         {"name": each.name, "formula": each.formula, "source": each.source, "cutoff": each.cutoff}
         for each in ROUTED.values()
     ]
-    grid = Grid(
-        f"Routing at 130 B tokens, {size:.4g} parameters before experts",
-        ("router", "experts", "loss", "as good as dense"),
-        tuple(rows),
+    title = f"Routing at 130 B tokens, {size:.4g} parameters before experts"
+    ends = [
+        Row(f"formula.{each.name}", (each.name, each.formula, Figure(each.cutoff, "parameters")))
+        for each in ROUTED.values()
+    ]
+    notes = ("one expert used of E; from the cutoff on routing does not help", f"source: {ROUTED['s-base'].source}")
+    grids = (
+        Grid(title, ("experts", "loss", "as good as dense"), tuple(rows)),
+        Grid("Formulas", ("router", "loss", "cutoff"), tuple(ends), notes),
     )
-    return Result(kind="routed", data={"size": size, "laws": laws, "points": entries}, grids=(grid,))
+    return Result(kind="routed", data={"size": size, "laws": laws, "points": entries}, grids=grids)

@@ -237,13 +237,12 @@ def _ranked(kept: list[Choice], key: str) -> list[Choice]:
 
 
 def _grid(title: str, key: str, ranked: list[Choice]) -> Grid:
-    columns = ("experts", "used", "of width", "parameters", "active", "weights", "FLOP / token", "tokens", "loss")
+    columns = ("experts", "of width", "parameters", "active", "weights", "FLOP / token", "tokens", "loss")
     rows = [
         Row(
             f"{key}.{one.n_experts}.{one.n_active_experts}",
             (
-                str(one.n_experts) if one.n_experts > 1 else "dense",
-                str(one.n_active_experts),
+                f"{one.n_active_experts:,} of {one.n_experts:,}" if one.n_experts > 1 else "dense",
                 Figure(one.d_expert),
                 Figure(one.total, "parameters"),
                 Figure(one.active, "parameters"),

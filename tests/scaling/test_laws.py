@@ -233,6 +233,7 @@ def test_a_question_that_makes_no_sense_is_refused(call: Callable[[], object], w
         ["scale", "deepseek-v3"],
         ["scale", "--compute", "1e20,1e22,1e24", "--law", "kaplan,besiroglu"],
         ["experts", "llama-3-8b", "--compute", "1e23", "--memory", "640GiB"],
+        ["routed", "1.3B", "--experts", "1,64"],
         ["lengths", "llama-3-8b"],
         ["lengths", "gpt-3", "flops.prefill", "--full"],
     ],
