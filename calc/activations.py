@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 Activation = Literal["relu", "relu2", "gelu", "gelu_tanh", "quick_gelu", "silu", "sigmoid", "identity", "xielu"]
+Needs: TypeAlias = tuple[str, ...] | Literal["operands", "result"]
 
 ACTIVATION_FLOPS: dict[str, int] = {
     "identity": 0,
@@ -18,3 +19,16 @@ ACTIVATION_FLOPS: dict[str, int] = {
     "xielu": 9,  # β x + (α_p x² or α_n (exp(min(x, ε)) − 1 − x)), both branches: scale 1 and 2, add; 5
 }
 """FLOPs per element, a transcendental function counting as one."""
+
+ACTIVATION_NEEDS: dict[str, tuple[Needs, Needs | None, int]] = {
+    "identity": ((), None, 0),
+    "relu": ("result", None, 0),
+    "relu2": ("operands", (), 1),  # the relu, which both its steps need
+    "sigmoid": ("result", None, 0),
+    "silu": ("operands", None, 0),
+    "quick_gelu": ("operands", None, 1),  # the sigmoid
+    "gelu": ("operands", None, 0),
+    "gelu_tanh": ("operands", None, 0),
+    "xielu": ("operands", None, 2),  # α_p x, and exp(min(x, ε)) − 1
+}
+"""What the derivative needs, what separate kernels keep in place of it, and how many results inside them as well."""

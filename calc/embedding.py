@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from calc.activations import ACTIVATION_FLOPS, Activation
+from calc.activations import Activation
 from calc.errors import SpecError
 from calc.fields import Positive
 from calc.mechanism import Mechanism
-from calc.operations import Einsum, Elementwise, Lookup, Norm, Operation, Part, Table
+from calc.operations import Einsum, Elementwise, Lookup, Norm, Operation, Part, Table, activation
 from calc.records import Record, named_record
 
 
@@ -141,12 +141,11 @@ class Embedding(Mechanism):
         ]
 
     def _frames(self) -> list[Operation]:
-        each = ACTIVATION_FLOPS["gelu"]
         return [
             Einsum("conv1", "btψKη,dKη->btψd", weight="dKη", bias="d"),
-            Elementwise("gelu1", "btψd", inputs=("conv1",), each=each),
+            activation("gelu1", "btψd", "conv1", "gelu"),
             Einsum("conv2", "btKd,oKd->bto", inputs=("gelu1",), weight="oKd", bias="o"),
-            Elementwise("gelu2", "btd", inputs=("conv2",), each=each),
+            activation("gelu2", "btd", "conv2", "gelu"),
         ]
 
     def _project(self, entry: str) -> Einsum:
@@ -188,7 +187,6 @@ class Head(Mechanism):
         table: list[Operation] = []
         entry, width = "x", "d"
         if self.transform:
-            each = ACTIVATION_FLOPS[self.transform]
             inner, width = ("X", "X") if self.d_embedding else ("o", "d")
             table += [
                 Einsum(
@@ -197,7 +195,7 @@ class Head(Mechanism):
                     weight=f"d{inner}",
                     bias=inner if self.transform_bias else "",
                 ),
-                Elementwise("activation", f"bt{width}", inputs=("transform",), each=each),
+                activation("activation", f"bt{width}", "transform", self.transform),
             ]
             entry = "activation"
         if self.transform_norm:
@@ -214,7 +212,9 @@ class Head(Mechanism):
         if self.scaled:
             table.append(Elementwise("scale", f"bt{books}v", inputs=("lm_head",), each=1))
         if self.softcap:
-            table.append(Elementwise("softcap", f"bt{books}v", inputs=("lm_head",), each=3))
+            table.append(
+                Elementwise("softcap", f"bt{books}v", inputs=("lm_head",), each=3, needs="operands", apart=(), inside=1)
+            )
         return tuple(table)
 
 
@@ -256,7 +256,7 @@ class Pooler(Mechanism):
             entry = table[-1].name if table else "x"
             table += [
                 Einsum("pooler", "bd,do->bo", inputs=(entry,), weight="do", bias="o"),
-                Elementwise("tanh", "bd", inputs=("pooler",), each=1),
+                Elementwise("tanh", "bd", inputs=("pooler",), each=1, needs="result"),
             ]
         entry = table[-1].name if table else "x"
         if self.n_labels:

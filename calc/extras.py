@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from calc.activations import ACTIVATION_FLOPS, Activation
+from calc.activations import Activation
 from calc.fields import Positive
 from calc.mechanism import Mechanism
-from calc.operations import Einsum, Elementwise, Lookup, Norm, Operation, Part, Table
+from calc.operations import Einsum, Elementwise, Lookup, Norm, Operation, Part, Table, activation
 from calc.records import named_record
 
 KINDS: dict[str, str] = {
@@ -79,8 +79,8 @@ class PerLayerInput(Extra):
         """Return gate, activation, product, projection, norm, residual."""
         return (
             Einsum("gate", "btd,dπ->btπ", weight="dπ"),
-            Elementwise("activation", "btπ", inputs=("gate",), each=ACTIVATION_FLOPS[self.activation]),
-            Elementwise("gated", "btπ", inputs=("activation", "per_layer_mean"), each=1),
+            activation("activation", "btπ", "gate", self.activation),
+            Elementwise("gated", "btπ", inputs=("activation", "per_layer_mean"), each=1, needs="operands"),
             Einsum("projection", "btπ,πd->btd", inputs=("gated",), weight="πd"),
             Norm("norm", "btd", inputs=("projection",), kind="rms", weight="d"),
             Elementwise("residual", "btd", inputs=("x", "norm"), each=1),

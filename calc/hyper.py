@@ -38,7 +38,7 @@ class HyperConnection(Mechanism):
     def operations(self) -> Table:
         """Return the coefficients, the collapse before the part, the spread and the mixed streams after it."""
         return (
-            Norm("norm", "btYd", kind="rms"),
+            Norm("norm", "btYd", kind="rms", across="Y"),
             Einsum("mix", "btYd,YdΩ->btΩ", inputs=("norm",), weight="YdΩ", bias="Ω"),
             # a learned scale for each kind, a sigmoid
             Elementwise("coefficients", "btΩ", inputs=("mix",), each=4, scalars=3 if self.mixing else 2),
@@ -71,7 +71,7 @@ class HyperHead(Mechanism):
     def operations(self) -> Table:
         """Return the coefficients and the collapse."""
         return (
-            Norm("norm", "btYd", kind="rms"),
+            Norm("norm", "btYd", kind="rms", across="Y"),
             Einsum("mix", "btYd,YdΘ->btΘ", inputs=("norm",), weight="YdΘ", bias="Θ"),
             Elementwise("coefficients", "btΘ", inputs=("mix",), each=4, scalars=1),
             Einsum("collapse", "btΘ,btΘd->btd", inputs=("coefficients", "x")),

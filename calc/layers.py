@@ -90,6 +90,7 @@ class Layer(Record):
             part="other",
             operations=tuple(self._around([name for name, _ in parts])),
             letters={"φ": 1} if self.gate == "scalar" else {},
+            parallel=self.parallel is not None,
         )
 
     def _around(self, parts: list[str]) -> Iterator[Operation]:
@@ -107,7 +108,7 @@ class Layer(Record):
                 yield Elementwise(f"{name}_scale", "btd", inputs=(name,), each=1)
             if self.gate:
                 factor = "φ" if self.gate == "scalar" else "d"
-                yield Elementwise(f"{name}_gate", "btd", inputs=(name,), each=1, weight=factor)
+                yield Elementwise(f"{name}_gate", "btd", inputs=(name,), each=1, weight=factor, needs="operands")
             if not self.hyper:
                 yield Elementwise(f"{name}_residual", "btd", inputs=("x", name), each=1)
 
@@ -206,6 +207,8 @@ class Block(Record):
     layer: str = ""
     """Which kind of layer it belongs to; empty outside the stack."""
     label: str = ""
+    parallel: bool = False
+    """Of norms and residuals: all parts read what enters the layer, not what the part before has added to."""
 
     @classmethod
     def of(cls, name: str, mechanism: Mechanism) -> Block:

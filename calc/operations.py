@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, replace
 from typing import Literal, TypeAlias
 
+from calc.activations import ACTIVATION_FLOPS, ACTIVATION_NEEDS, Activation, Needs
 from calc.algebra import Number, ceil_div, product
 from calc.masks import Mask
 from calc.records import Record, named_record, record
@@ -22,8 +23,8 @@ from calc.tensors import PARTS, Counts, Env, Part, Phase, Role, Traffic, Weight,
 
 __all__ = [
     "PARTS", "Counts", "Einsum", "Elementwise", "Env", "Lookup", "Norm", "Operation", "Part", "Phase", "Role",
-    "Softmax", "State", "States", "Table", "TopK", "Traffic", "Weight", "cache_traffic", "distinct", "extent",
-    "traffic",
+    "Softmax", "State", "States", "Table", "TopK", "Traffic", "Weight", "activation", "cache_traffic", "distinct",
+    "extent", "traffic",
 ]  # fmt: skip
 
 
@@ -55,6 +56,16 @@ class Operation(Record):
     def weights(self) -> tuple[Weight, ...]:
         """The stored tensors."""
         return ()
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """What its derivative needs: operands by name, its own name for the result; nothing for a sum or a copy."""
+        return ()
+
+    @property
+    def needed_apart(self) -> tuple[str, ...]:
+        """What is kept for it where the operation is not one kernel."""
+        return self.needed
 
     @property
     def formula(self) -> str:
@@ -135,6 +146,11 @@ class Einsum(Operation):
     def output(self) -> str:
         """The letters after the arrow."""
         return self.equation.partition("->")[2]
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Every activation operand: for the gradient of the weight, or of the other operand."""
+        return self.inputs
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -219,7 +235,9 @@ class Lookup(Operation):
 class Elementwise(Operation):
     """A function of each element: ``each`` FLOPs per output element; a transcendental function counts as one.
 
-    A learned vector (a scale, a sink) goes in ``weight``; ``scalars`` are learned numbers that stand alone.
+    A learned vector (a scale, a sink) goes in ``weight``; ``scalars`` are learned numbers that stand alone. ``needs``
+    says what its derivative needs: operands by name, ``operands`` for all, ``result``; a sum, a constant factor and a
+    rotation need nothing.
 
     >>> Elementwise("residual", "btd", inputs=("x", "attention"), each=1).flops({"b": 1, "t": 2, "d": 8}, counts="all")
     16
@@ -230,11 +248,31 @@ class Elementwise(Operation):
     each: int
     weight: str = ""
     scalars: int = 0
+    needs: Needs = ()
+    apart: Needs | None = None
+    """What separate kernels keep in place of ``needs``, where that differs."""
+    inside: int = 0
+    """Intermediate results, each as large as the result, that separate kernels keep as well."""
 
     @property
     def output(self) -> str:
         """The letters of the elements."""
         return self.dims
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """What ``needs`` says."""
+        return self._names(self.needs)
+
+    @property
+    def needed_apart(self) -> tuple[str, ...]:
+        """What ``apart`` says, or ``needs``."""
+        return self._names(self.needs if self.apart is None else self.apart)
+
+    def _names(self, needs: Needs) -> tuple[str, ...]:
+        if needs == "operands":
+            return self.inputs
+        return (self.name,) if needs == "result" else tuple(needs)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -252,6 +290,18 @@ class Softmax(Elementwise):
 
     _: KW_ONLY
     each: int = 5
+    needs: Needs = "result"
+
+
+def activation(name: str, dims: str, of: str, function: Activation, *, weight: str = "") -> Elementwise:
+    """Return an activation function of an operation's result.
+
+    >>> activation("activation", "btf", "up_proj", "silu").needed
+    ('up_proj',)
+    """
+    needs, apart, inside = ACTIVATION_NEEDS[function]
+    each = ACTIVATION_FLOPS[function]
+    return Elementwise(name, dims, inputs=(of,), each=each, weight=weight, needs=needs, apart=apart, inside=inside)
 
 
 @record
@@ -275,6 +325,16 @@ class Norm(Operation):
     def output(self) -> str:
         """The letters of the normalised tensor."""
         return self.dims
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """What is normalised."""
+        return self.inputs
+
+    @property
+    def rows(self) -> str:
+        """The letters of its statistics: one of each row."""
+        return "".join(letter for letter in self.dims[:-1] if letter not in self.across)
 
     @property
     def weights(self) -> tuple[Weight, ...]:

@@ -24,6 +24,6 @@ def output_gate(kind: OutputGate | None, heads: str, width: str, of: str, *, bia
     return [
         Einsum("gate_proj", f"btd,d{gates}->bt{gates}", weight=f"d{gates}", bias=heads if bias else ""),
         # exp, add, divide
-        Elementwise("gate_sigmoid", f"bt{gates}", inputs=("gate_proj",), each=3),
-        Elementwise("gated", f"bt{heads}{width}", inputs=(of, "gate_sigmoid"), each=1),
+        Elementwise("gate_sigmoid", f"bt{gates}", inputs=("gate_proj",), each=3, needs="result"),
+        Elementwise("gated", f"bt{heads}{width}", inputs=(of, "gate_sigmoid"), each=1, needs="operands"),
     ]

@@ -152,7 +152,20 @@ class GQA(Attention):
         table: list[Operation] = [Einsum("scores", "btkgh,bskh->bkgts", inputs=(query, "k"), over=self.mask)]
         logits = "scores"
         for name, each, weight in self._score_steps():
-            table.append(Elementwise(name, "bkgts", inputs=(logits,), each=each, weight=weight, over=self.mask))
+            squashed = name == "softcap"  # whose tanh separate kernels keep
+            table.append(
+                Elementwise(
+                    name,
+                    "bkgts",
+                    inputs=(logits,),
+                    each=each,
+                    weight=weight,
+                    needs="operands" if squashed else (),
+                    apart=(),
+                    inside=int(squashed),
+                    over=self.mask,
+                )
+            )
             logits = name
         if self.sinks:
             table.append(Elementwise("sinks", "btkg", inputs=(logits,), each=5, weight="kg"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from calc.activations import ACTIVATION_FLOPS, Activation
+from calc.activations import Activation
 from calc.attention import Attention
 from calc.errors import SpecError
 from calc.fields import Positive
 from calc.masks import Causal
-from calc.operations import Einsum, Elementwise, Norm, Operation, Softmax, State, States, Table
+from calc.operations import Einsum, Elementwise, Norm, Operation, Softmax, State, States, Table, activation
 from calc.records import named_record
 
 
@@ -71,7 +71,7 @@ class SharedBlock(Attention):
         tied = self.reused
         return (
             # the scales of the two norms are stored once, like the matrices
-            Norm("norm", "btΠd", kind="rms", weight="" if tied else "Πd"),
+            Norm("norm", "btΠd", kind="rms", weight="" if tied else "Πd", across="Π"),
             *self._project("q_proj", "kgh"),
             *self._project("k_proj", "kh"),
             *self._project("v_proj", "kh"),
@@ -124,8 +124,8 @@ class SharedBlock(Attention):
         down = "d" if self.ffn_bias and not tied else ""
         return [
             *table,
-            Elementwise("activation", "btf", inputs=("gate_proj",), each=ACTIVATION_FLOPS[self.activation]),
-            Elementwise("gated", "btf", inputs=("activation", "up_proj"), each=1),
+            activation("activation", "btf", "gate_proj", self.activation),
+            Elementwise("gated", "btf", inputs=("activation", "up_proj"), each=1, needs="operands"),
             Einsum("down_proj", "btf,fd->btd", inputs=("gated",), weight="fd", bias=down, tied=tied),
         ]
 

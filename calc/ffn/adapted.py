@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from calc.activations import ACTIVATION_FLOPS, Activation
+from calc.activations import Activation
 from calc.ffn import FeedForward
 from calc.ffn.dense import DenseFFN
 from calc.fields import Positive
-from calc.operations import Einsum, Elementwise, Norm, Operation, Table
+from calc.operations import Einsum, Elementwise, Norm, Operation, Table, activation
 from calc.records import named_record
 
 
@@ -41,7 +41,7 @@ class AdaptedFFN(FeedForward):
 
     def operations(self) -> Table:
         """Return the network, the residual connection, the norm, the adapter."""
-        each, one = ACTIVATION_FLOPS[self.activation], (("θ", "ω"),)
+        one = (("θ", "ω"),)
         table: list[Operation] = [
             *DenseFFN(d_ff=self.d_ff, activation=self.activation, bias=True).operations(),
             Elementwise("adapter_entry", "btd", inputs=("x", "down_proj"), each=1),
@@ -59,6 +59,6 @@ class AdaptedFFN(FeedForward):
                 bias="θι",
                 chosen=one,
             ),
-            Elementwise("adapter_activation", "btι", inputs=("adapter_down",), each=each),
+            activation("adapter_activation", "btι", "adapter_down", self.activation),
             Einsum("adapter_up", "btι,θιd->btd", inputs=("adapter_activation",), weight="θιd", bias="θd", chosen=one),
         )

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from calc.activations import ACTIVATION_FLOPS
 from calc.ffn import FeedForward
 from calc.fields import Positive
-from calc.operations import Einsum, Elementwise, State, States, Table
+from calc.operations import Einsum, Elementwise, State, States, Table, activation
 from calc.records import named_record
 
 
@@ -32,13 +32,21 @@ class ChannelMix(FeedForward):
         """Return the mixes with the token before, key, square, value, gate."""
         return (
             # x·μ + x'·(1 − μ): two products, a difference and a sum
-            Elementwise("k_mix", "btd", inputs=("x", "shift"), each=3, weight="d"),
-            Elementwise("r_mix", "btd", inputs=("x", "shift"), each=3, weight="d"),
+            Elementwise("k_mix", "btd", inputs=("x", "shift"), each=3, weight="d", needs="operands"),
+            Elementwise("r_mix", "btd", inputs=("x", "shift"), each=3, weight="d", needs="operands"),
             Einsum("key", "btd,df->btf", inputs=("k_mix",), weight="df"),
-            Elementwise("activation", "btf", inputs=("key",), each=ACTIVATION_FLOPS["relu2"]),
+            activation("activation", "btf", "key", "relu2"),
             Einsum("value", "btf,fd->btd", inputs=("activation",), weight="fd"),
             Einsum("receptance", "btd,do->bto", inputs=("r_mix",), weight="do"),
-            Elementwise("gate", "btd", inputs=("receptance", "value"), each=ACTIVATION_FLOPS["sigmoid"] + 1),
+            Elementwise(
+                "gate",
+                "btd",
+                inputs=("receptance", "value"),
+                each=ACTIVATION_FLOPS["sigmoid"] + 1,
+                needs="operands",
+                apart=("value",),
+                inside=1,  # the sigmoid
+            ),
         )
 
     def state(self) -> States:

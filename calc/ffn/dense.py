@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from calc.activations import ACTIVATION_FLOPS, Activation
+from calc.activations import Activation
 from calc.ffn import FeedForward
 from calc.fields import Positive
-from calc.operations import Einsum, Elementwise, Norm, Operation, Table
+from calc.operations import Einsum, Elementwise, Norm, Operation, Table, activation
 from calc.records import named_record
 
 
@@ -38,17 +38,17 @@ class DenseFFN(FeedForward):
         """Return gate, up, activation, product, norm, down."""
         inner = "f" if self.bias else ""
         up = Einsum("up_proj", "btd,df->btf", weight="df", bias=inner)
-        each, scalars = ACTIVATION_FLOPS[self.activation], "φ" if self.n_scalars else ""
+        scalars = "φ" if self.n_scalars else ""
         table: tuple[Operation, ...]
         if self.gated:
             table = (
                 Einsum("gate_proj", "btd,df->btf", weight="df", bias=inner),
                 up,
-                Elementwise("activation", "btf", inputs=("gate_proj",), each=each, weight=scalars),
-                Elementwise("gated", "btf", inputs=("activation", "up_proj"), each=1),
+                activation("activation", "btf", "gate_proj", self.activation, weight=scalars),
+                Elementwise("gated", "btf", inputs=("activation", "up_proj"), each=1, needs="operands"),
             )
         else:
-            table = (up, Elementwise("activation", "btf", inputs=("up_proj",), each=each, weight=scalars))
+            table = (up, activation("activation", "btf", "up_proj", self.activation, weight=scalars))
         if self.inner_norm:
             table += (Norm("inner_norm", "btf", inputs=(table[-1].name,), kind=self.inner_norm, weight="f"),)
         down = Einsum("down_proj", "btf,fd->btd", inputs=(table[-1].name,), weight="fd", bias="d" if self.bias else "")

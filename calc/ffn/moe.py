@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import ClassVar, Literal
 
-from calc.activations import ACTIVATION_FLOPS, Activation
+from calc.activations import Activation
 from calc.errors import SpecError
 from calc.ffn import FeedForward
 from calc.ffn.dispatch import ExpertEinsum
 from calc.fields import Positive
-from calc.operations import Einsum, Elementwise, Lookup, Norm, Operation, Softmax, Table, TopK
+from calc.operations import Einsum, Elementwise, Lookup, Norm, Operation, Softmax, Table, TopK, activation
 from calc.records import named_record
 from calc.routing import buffer_size
 
@@ -199,16 +199,23 @@ class MoE(FeedForward):
         if self.scores_of == "chosen":
             yield self._scores("btj", "choice")
         if self.normalised:
-            yield Elementwise("normalise", "btj", inputs=("choice",), each=2, part="router")  # a sum and a division
+            yield Elementwise(
+                "normalise", "btj", inputs=("choice",), each=2, needs="operands", part="router"
+            )  # a sum and a division
         if self.routed_scale:
             yield Elementwise("routed_scale", "btj", inputs=("choice",), each=1, part="router")
         if self.expert_scale:
-            yield Elementwise("expert_scale", "btj", inputs=("choice",), each=1, weight="e", part="router")
+            yield Elementwise(
+                "expert_scale", "btj", inputs=("choice",), each=1, weight="e", needs="operands", inside=1, part="router"
+            )
 
     def _scores(self, dims: str, of: str) -> Operation:
         if self.scoring == "softmax":
             return Softmax("router_scores", dims, inputs=(of,), part="router")
-        return Elementwise("router_scores", dims, inputs=(of,), each=SCORING_FLOPS[self.scoring], part="router")
+        each = SCORING_FLOPS[self.scoring]
+        # a root keeps its result, softplus its operand
+        apart = None if self.scoring == "sigmoid" else (of, "router_scores")
+        return Elementwise("router_scores", dims, inputs=(of,), each=each, needs="result", apart=apart, part="router")
 
     def _expert(self, name: str, equation: str, weight: str, bias: str, entry: str) -> Operation:
         return ExpertEinsum(
@@ -232,7 +239,11 @@ class MoE(FeedForward):
             yield Einsum("latent_down_proj", "btd,dλ->btλ", inputs=(entry,), weight="dλ", bias=bias)
             entry = "latent_down_proj"
         if self.weighted == "input":
-            yield Elementwise("weigh", f"btj{width}", inputs=(entry, "choice"), each=1)
+            inputs = (entry, "choice")
+            # a copy of the token for each of its experts is made inside
+            yield Elementwise(
+                "weigh", f"btj{width}", inputs=inputs, each=1, needs="operands", apart=("choice",), inside=1
+            )
             entry = "weigh"
         inner = f"bt{'j' if entry == 'weigh' else ''}{width},e{width}x->btjx"
         if self.gated:
@@ -243,7 +254,12 @@ class MoE(FeedForward):
         yield self._expert("down_proj", out, f"ex{width}", f"e{width}", "gated" if self.gated else "activation")
         # each of the k results is weighted (unless its input was) and added
         each = 2 if self.weighted == "output" else 1
-        yield Elementwise("combine", f"btj{width}", inputs=("down_proj", "choice"), each=each)
+        inputs = ("down_proj", "choice")
+        # separate kernels keep what they add to a token's result
+        if self.weighted == "output":
+            yield Elementwise("combine", f"btj{width}", inputs=inputs, each=each, needs="operands", inside=1)
+        else:
+            yield Elementwise("combine", f"btj{width}", inputs=inputs, each=each, apart=("down_proj",))
         if self.d_latent:
             bias = "d" if self.latent_bias else ""
             yield Einsum("latent_up_proj", "btλ,λd->btd", inputs=("combine",), weight="λd", bias=bias)
@@ -255,13 +271,26 @@ class MoE(FeedForward):
         """Yield the limits, the activation and the product with the up projection."""
         if self.clamped:
             # the gate has an upper limit, the up projection two
-            yield Elementwise(f"{prefix}clamp", dims, inputs=(f"{prefix}gate_proj", f"{prefix}up_proj"), each=3)
-        each = ACTIVATION_FLOPS[self.activation]
+            inputs = (f"{prefix}gate_proj", f"{prefix}up_proj")
+            yield Elementwise(f"{prefix}clamp", dims, inputs=inputs, each=3, needs="operands")
         entry = f"{prefix}gate_proj" if self.gated else f"{prefix}up_proj"
-        yield Elementwise(f"{prefix}activation", dims, inputs=(entry,), each=each)
+        if self.clamped and self.gated:
+            entry = f"{prefix}clamp"
+        yield activation(f"{prefix}activation", dims, entry, self.activation)
         if self.gated:
             inputs = (f"{prefix}activation", f"{prefix}up_proj")
-            yield Elementwise(f"{prefix}gated", dims, inputs=inputs, each=2 if self.up_offset else 1)
+            offset = self.up_offset
+            # a limited up projection, or one with one added, is a result of its own to separate kernels
+            changed = self.clamped or offset
+            yield Elementwise(
+                f"{prefix}gated",
+                dims,
+                inputs=inputs,
+                each=1 + offset,
+                needs="operands",
+                apart=inputs[:1] if changed else None,
+                inside=int(changed),
+            )
 
     def _shared(self) -> Iterator[Operation]:
         """Yield the shared experts as one network of their joint width, its gate, its norm."""
@@ -276,8 +305,9 @@ class MoE(FeedForward):
         last = "shared_down_proj"
         if self.shared_gate:
             yield Einsum("shared_gate", "btd,d->bt", weight="d")
-            yield Elementwise("shared_gate_sigmoid", "bt", inputs=("shared_gate",), each=3)
-            yield Elementwise("shared_gate_product", "btd", inputs=("shared_gate_sigmoid", last), each=1)
+            yield Elementwise("shared_gate_sigmoid", "bt", inputs=("shared_gate",), each=3, needs="result")
+            inputs = ("shared_gate_sigmoid", last)
+            yield Elementwise("shared_gate_product", "btd", inputs=inputs, each=1, needs="operands")
             last = "shared_gate_product"
         if self.branch_norms:
             yield Norm("shared_norm", "btd", inputs=(last,), kind="rms", weight="d")

@@ -153,9 +153,9 @@ class MLATwin(Twin):
         """Rebuild keys and values of every head, then attend as usual."""
         self.applies(seen.new_ones(seen.shape[-1]), "k_b", "v_b")
         with self.operation("k_b"):
-            keys = torch.matmul(latent[:, None], self.to_keys)
+            keys = _of_heads(latent, self.to_keys)
         with self.operation("v_b"):
-            values = torch.matmul(latent[:, None], self.to_values)
+            values = _of_heads(latent, self.to_values)
         with self.operation("scores_rope"):
             turned = torch.matmul(q_rope.transpose(1, 2), rope[:, None].transpose(2, 3))
         with self.operation("scores"):
@@ -208,3 +208,10 @@ class MLATwin(Twin):
         with self.operation("o_proj"):
             projected: Tensor = self.o_proj(mixed.flatten(2))
         return projected
+
+
+def _of_heads(latent: Tensor, maps: Tensor) -> Tensor:
+    """Return [b, heads, s, width] of latents [b, s, c] and matrices [heads, c, width], as one linear layer."""
+    heads, _, width = maps.shape
+    made = F.linear(latent, maps.transpose(1, 2).flatten(0, 1))
+    return made.unflatten(-1, (heads, width)).transpose(1, 2)
