@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from calc.hardware import Accelerator as Accelerator
     from calc.identify import find_accelerator as find_accelerator
     from calc.measured import accuracy as accuracy
+    from calc.memory import training_memory as training_memory
     from calc.model import Model as Model
     from calc.model import Pass as Pass
     from calc.objectives import objective as objective
+    from calc.parallel import Layout as Layout
     from calc.reasoning import adapt as adapt
     from calc.reasoning import reason as reason
     from calc.reasoning import speculate as speculate
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Accelerator": "calc.hardware",
     "CalcError": "calc.errors",
+    "Layout": "calc.parallel",
     "Model": "calc.model",
     "Pass": "calc.passes",
     "accelerators": "calc.devices",
@@ -81,11 +84,13 @@ _HOMES = {
     "show": "calc.views",
     "speculate": "calc.reasoning",
     "sweep": "calc.sweeps",
+    "training_memory": "calc.memory",
 }
 
 __all__ = [
     "Accelerator",
     "CalcError",
+    "Layout",
     "Model",
     "Pass",
     "accelerators",
@@ -118,6 +123,7 @@ __all__ = [
     "show",
     "speculate",
     "sweep",
+    "training_memory",
 ]
 __version__ = "0.1.0"
 

@@ -15,7 +15,7 @@ from calc.measured.rows import Measurement, NotModelled, Prediction
 
 READERS: Mapping[str, tuple[str, ...]] = {
     "training": (),
-    "memory": ("engine",),
+    "memory": ("engine", "memory"),
     "operator": ("collectives", "operator"),
     "inference": (),
 }
