@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from fractions import Fraction
 from math import isqrt, log2
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calc.attention.gqa import GQA
 from calc.claims.registry import QUANTITIES, Quantity, Range, quantity
@@ -19,6 +19,7 @@ from calc.errors import SpecError, UnknownName
 from calc.ffn.dispatch import ExpertEinsum
 from calc.ffn.moe import MoE
 from calc.formats import dtype as number_format
+from calc.modality.tower import Modality, Tower
 from calc.model import (
     Block,
     Model,
@@ -31,6 +32,9 @@ from calc.model import (
 )
 from calc.operations import Part
 from calc.sparse_masks import Strided
+
+if TYPE_CHECKING:
+    from calc.scaling.laws import Routed
 
 
 def find(name: str) -> Quantity:
@@ -579,6 +583,54 @@ def tokens_longest_video(
 ) -> Fraction:
     """Return how long a video may be to fit a context."""
     return context / (fps * tokens_per_frame + (audio_tokens_per_second or 0))
+
+
+@quantity("tokens.model_image", "tokens")
+def tokens_model_image(model: Model, width: int, height: int) -> int:
+    """Return the tokens that a model's tower makes of an image, resized as the model does."""
+    return _tower(model, "image").image(height, width).tokens
+
+
+@quantity("tokens.model_video", "tokens")
+def tokens_model_video(model: Model, frames: int, width: int, height: int) -> int:
+    """Return the tokens that a model's tower makes of so many frames of a video."""
+    return _tower(model, "image").video(frames, height, width).tokens
+
+
+@quantity("tokens.model_audio", "tokens")
+def tokens_model_audio(model: Model, seconds: Fraction) -> int:
+    """Return the tokens that a model's tower makes of a recording."""
+    return _tower(model, "audio").audio(seconds).tokens
+
+
+def _tower(model: Model, modality: Modality) -> Tower:
+    for tower in model.tower:
+        if tower.modality == modality:
+            return tower
+    raise SpecError(f"{model.name} has no tower for {modality}")
+
+
+# ---- scaling laws
+
+
+@quantity("scaling.routed_cutoff", "parameters")
+def scaling_routed_cutoff(law: str) -> float:
+    """Return the size from which on routing does not help, by a law of routed models: s-base, rl-r, hash."""
+    return _routed(law).cutoff
+
+
+@quantity("scaling.routed_equal", "parameters")
+def scaling_routed_equal(law: str, params: Fraction, n_experts: int) -> float:
+    """Return the size of the dense model that is as good as one of so many parameters with experts, by such a law."""
+    return float(_routed(law).dense_equal(float(params), n_experts))
+
+
+def _routed(name: str) -> Routed:
+    from calc.scaling.published import ROUTED  # loads what only these claims need
+
+    if name not in ROUTED:
+        raise UnknownName("law of routed models", name, ROUTED)
+    return ROUTED[name]
 
 
 # ---- arithmetic of stated numbers

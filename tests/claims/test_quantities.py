@@ -92,6 +92,9 @@ BY_HAND: list[tuple[str, str | None, dict[str, Any], Any]] = [
     ("tokens.audio", None, {"seconds": 1, "hop_ms": 10, "window_ms": 25}, 98),
     ("tokens.video", None, {"seconds": 60, "fps": 1, "tokens_per_frame": 258, "audio_tokens_per_second": 32}, 60 * 290),
     ("tokens.longest_video", None, {"context": 100, "fps": 2, "tokens_per_frame": 5}, 10),
+    ("tokens.model_image", "paligemma-3b-pt-224", {"width": 1_000, "height": 300}, 16 * 16),  # resized to 224 × 224
+    ("tokens.model_video", "qwen2.5-vl-7b", {"frames": 4, "width": 560, "height": 560}, 2 * 20 * 20),  # pairs of frames
+    ("tokens.model_audio", "qwen2-audio-7b", {"seconds": 10}, 10 * 100 // 4),
     ("number.product", None, {"factors": [2, 3, 4]}, 24),
     ("number.sum", None, {"terms": [2, Decimal("0.5")]}, Fraction(5, 2)),
     ("number.share", None, {"part": 1, "whole": 8}, Fraction(1, 8)),
@@ -114,8 +117,15 @@ def test_training_runs_and_modules() -> None:
     assert more - 671_026_419_200 == calc.show("deepseek-v3").data["params"]["mtp"]
 
 
+def test_laws_of_routed_models() -> None:
+    cutoff = compute(find("scaling.routed_cutoff"), None, {"law": "s-base"}).value
+    assert float(cutoff) == pytest.approx(10 ** (0.108 / 0.009))
+    same = compute(find("scaling.routed_equal"), None, {"law": "hash", "params": Decimal("1e9"), "n_experts": 1}).value
+    assert float(same) == pytest.approx(1e9)
+
+
 def test_every_quantity_is_tested() -> None:
-    tested = {name for name, *_ in BY_HAND} | {"flops.training_run"}
+    tested = {name for name, *_ in BY_HAND} | {"flops.training_run", "scaling.routed_cutoff", "scaling.routed_equal"}
     assert tested == set(names())
 
 
@@ -185,6 +195,8 @@ def test_two_quantities_of_one_name_are_a_mistake_of_the_program() -> None:
         ("number.share", None, {"part": [1, 2, 3], "whole": 4}, "part = [1, 2, 3] is not a number or a range"),
         ("number.product", None, {"factors": [Decimal("1e61")]}, "is not a list of numbers"),
         ("tokens.longest_video", None, {"context": 9, "fps": 0, "tokens_per_frame": 5}, "cannot be computed"),
+        ("scaling.routed_cutoff", None, {"law": "s-bse"}, "no law of routed models named 's-bse'; did you mean s-base"),
+        ("tokens.model_audio", "paligemma-3b-pt-224", {"seconds": 1}, "paligemma-3b-pt-224 has no tower for audio"),
         ("format.share", None, {"dtype": "fp9"}, "no dtype named 'fp9'"),
     ],
 )
