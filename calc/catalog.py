@@ -43,6 +43,9 @@ def names(kind: str = "models") -> list[str]:
 def load(model: str | Path | Model) -> Model:
     """Return a model from a preset's name, a preset file, a config.json or the folder that holds one.
 
+    A tower of it is a model of its own: ``gemma-3-4b:image``, or ``qwen3-vl-8b:image@1024x768`` where the size of an
+    image decides what it costs.
+
     Raises:
         UnknownName: neither a preset nor a path; near presets are suggested.
         SpecError: the file cannot be read, or describes a model that cannot be.
@@ -59,8 +62,23 @@ def load(model: str | Path | Model) -> Model:
         return Model.build(tomllib.loads(preset.read_text("utf-8")))
     path = _existing(model)
     if path is None:
+        if isinstance(model, str) and (tower := _tower(model)):
+            return tower
         raise _missing(str(model))
     return from_file(path)
+
+
+def _tower(text: str) -> Model | None:
+    """Return the tower of a model, where a text names one: ``gemma-3-4b:image``."""
+    if ":" not in text:
+        return None
+    from calc.towers import NAMED, alone
+
+    named = NAMED.fullmatch(text)
+    if named is None:
+        return None
+    size = (int(named["width"]), int(named["height"])) if named["width"] else None
+    return alone(load(named["model"]), named["modality"], size)
 
 
 def load_accelerator(accelerator: str | Path | Accelerator) -> Accelerator:

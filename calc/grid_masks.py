@@ -24,15 +24,15 @@ class Windows(Mask):
     400
     """
 
-    letters: ClassVar[str] = "ϰ"
     both_ways: ClassVar[bool] = True
     kind: Literal["windows"] = "windows"
     window_side: Positive
     grid_width: Positive | None = None
 
-    def bind(self) -> dict[str, Number]:
-        """Bind the side, and the grid's width where it is fixed."""
-        return {**super().bind(), **({} if self.grid_width is None else {"ϵ": self.grid_width})}
+    @property
+    def letters(self) -> str:  # type: ignore[override]
+        """The side, and the grid's width where it is fixed."""
+        return "ϰ" if self.grid_width is None else "ϰϵ"
 
     def pairs(self, t: Number, s: Number, env: Env) -> Number:
         """Return the product of the pairs along both sides of the grid."""

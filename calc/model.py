@@ -14,7 +14,8 @@ from calc.fields import Natural, Positive
 from calc.layers import Block, Bound, Encoder, Layer, Parallel, Placement, Stack, side_blocks
 from calc.modality.attention_pool import AttentionPool
 from calc.modality.patches import Patches
-from calc.modality.tower import Tower
+from calc.modality.projector import Projector
+from calc.modality.tower import Tower, projector_blocks
 from calc.mtp import MTP
 from calc.operations import PARTS, Counts, Env, Operation, Phase, Role, State, cache_traffic, traffic
 from calc.passes import Pass, environment, running, runs
@@ -96,6 +97,8 @@ class Model(Record):
     head: Head | None = field(default_factory=Head)
     pooler: Pooler | None = None
     attention_pool: AttentionPool | None = None
+    projector: tuple[Projector, ...] = ()
+    """What turns its states into tokens of another model (a tower alone)."""
     encoder: Encoder | None = None
     outside_source: bool = False
     """Cross-attention reads states that another model makes (a decoder stored alone, an image tower): a pass has
@@ -123,8 +126,9 @@ class Model(Record):
             raise SpecError("a layer has cross-attention but the model has no encoder (nor outside_source = true)")
         if (self.low is None) != (self.high is None):
             raise SpecError("an estimated model needs both low and high")
-        if (self.vocab_size == 0) != (self.patches is not None) or (self.patches and self.head):
-            raise SpecError("a model of images has patches, vocab_size = 0 and no head")
+        without_tokens = self.patches is not None or self.embedding.n_mels is not None
+        if (self.vocab_size == 0) != without_tokens or (without_tokens and self.head):
+            raise SpecError("a model of images or sound has patches or frames, vocab_size = 0 and no head")
         kinds = [tower.modality for tower in self.tower]
         if len(set(kinds)) < len(kinds):
             raise SpecError(f"two towers read the same: {', '.join(kinds)}")
@@ -144,6 +148,7 @@ class Model(Record):
         values["patches"] = Patches.build(data["patches"]) if "patches" in data else None
         values["pooler"] = Pooler.build(data["pooler"]) if "pooler" in data else None
         values["attention_pool"] = AttentionPool.build(data["attention_pool"]) if "attention_pool" in data else None
+        values["projector"] = tuple(Projector.build(each) for each in data.get("projector", ()))
         values["tower"] = tuple(Tower.build(tower) for tower in data.get("tower", ()))
         values["encoder"] = Encoder.build(data["encoder"]) if "encoder" in data else None
         values["extra"] = tuple(Extra.build(extra) for extra in data.get("extra", ()))
@@ -186,6 +191,7 @@ class Model(Record):
             found.append(Block.of("pooler", self.pooler))
         if self.attention_pool:
             found.append(Block.of("attention_pool", self.attention_pool))
+        found += projector_blocks(self.projector)
         return self._bound(found)
 
     def forms(self) -> list[str]:

@@ -152,9 +152,7 @@ class Tower(Record):
             yield Block.of("pooler", self.pooler)
         if self.attention_pool:
             yield Block.of("attention_pool", self.attention_pool)
-        for number, projector in enumerate(self.projector, start=1):
-            name = "projector" if len(self.projector) == 1 else f"projector{number}"
-            yield replace(Block.of(name, projector), repeat=projector.copies or 1)
+        yield from projector_blocks(self.projector)
 
     # ---- what becomes of an input
 
@@ -199,3 +197,10 @@ class Tower(Record):
         if projector is None:
             return positions
         return (positions - (projector.n_prefix or 0)) // (projector.n_merged or 1)
+
+
+def projector_blocks(projectors: tuple[Projector, ...]) -> Iterator[Block]:
+    """Yield the tables of projectors."""
+    for number, projector in enumerate(projectors, start=1):
+        name = "projector" if len(projectors) == 1 else f"projector{number}"
+        yield replace(Block.of(name, projector), repeat=projector.copies or 1)

@@ -9,6 +9,7 @@ from calc.reference.attention_pool import AttentionPoolTwin
 from calc.reference.head import HeadTwin, PoolerTwin
 from calc.reference.layer import Caches
 from calc.reference.mtp import MTPTwin
+from calc.reference.projector import projectors
 from calc.reference.side import SideTwin
 
 
@@ -43,6 +44,7 @@ class ModelTwin(nn.Module):
         self.attention_pool = AttentionPoolTwin(spec.attention_pool, spec.d_model) if spec.attention_pool else None
         if self.attention_pool:
             self.attention_pool.path = "attention_pool"
+        self.projectors = projectors(spec.projector, spec.d_model, "")
         self.mtp = self._further(spec) if spec.mtp else None
 
     def _further(self, spec: Model) -> MTPTwin:
@@ -69,5 +71,6 @@ class ModelTwin(nn.Module):
         outputs = [x if self.head is None else self.head(x)]
         outputs += [] if self.pooler is None else [self.pooler(x)]
         outputs += [] if self.attention_pool is None else [self.attention_pool(x)]
+        outputs += [projector(x) for projector in self.projectors]
         # predicting further is for training and drafting, and no part of a decode step
         return outputs if self.mtp is None or cache else [*outputs, *self.mtp(x, tokens)]

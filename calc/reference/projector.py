@@ -74,3 +74,14 @@ class ProjectorTwin(Twin):
                 x = activate(x)
         with self.operation("out_proj"):
             return self.out_proj(x)
+
+
+def projectors(specs: tuple[Projector, ...], d_model: int, prefix: str) -> nn.ModuleList:
+    """Return all projectors of a tower; copies share a path, as equal rows of a listing do."""
+    made = nn.ModuleList()
+    for number, spec in enumerate(specs, start=1):
+        for _ in range(spec.copies or 1):
+            twin = ProjectorTwin(spec, d_model)
+            twin.path = f"{prefix}projector{number if len(specs) > 1 else ''}"
+            made.append(twin)
+    return made

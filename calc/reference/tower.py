@@ -12,7 +12,7 @@ from calc.layers import Layer
 from calc.modality.tower import Tower
 from calc.reference.attention_pool import AttentionPoolTwin
 from calc.reference.head import PoolerTwin
-from calc.reference.projector import ProjectorTwin
+from calc.reference.projector import projectors
 from calc.reference.side import SideTwin
 
 
@@ -29,12 +29,7 @@ class TowerTwin(nn.Module):
         for name, twin in (("pooler", self.pooler), ("attention_pool", self.attention_pool)):
             if twin:
                 twin.path = f"{prefix}.{name}"
-        self.projectors = nn.ModuleList()
-        for number, projector in enumerate(spec.projector, start=1):
-            for _ in range(projector.copies or 1):
-                made = ProjectorTwin(projector, d_model)
-                made.path = f"{prefix}.projector{number if len(spec.projector) > 1 else ''}"
-                self.projectors.append(made)
+        self.projectors = projectors(spec.projector, d_model, f"{prefix}.")
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
         """Return the states [b, t, d] of images or of frames, and what each outlet makes of them."""

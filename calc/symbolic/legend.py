@@ -250,7 +250,7 @@ def _counts(
     by_side: dict[bool, dict[Any, int]] = {}
     for block in blocks:
         if not block.layer:
-            counts.append(Integer(1))
+            counts.append(Integer(int(block.repeat)))
             continue
         label = kinds[block.encoder, block.layer]
         plain = not any(character.isdigit() for character in label)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import fields, replace
+from math import lcm
 from typing import Any
 
 from calc.errors import CalcError
+from calc.grid_masks import Windows
 from calc.layers import Encoder, Layer, Stack
 from calc.modality.tower import Tower
 from calc.model import Model
@@ -21,7 +23,7 @@ from calc.validate.samples import Sample
 POSITIONS = frozenset(
     (
         *("window", "chunk_size", "stride", "block_size", "compress_block", "compress_stride"),
-        *("n_selected", "n_global", "window_side", "n_random", "n_sinks", "n_heavy"),
+        *("n_selected", "n_global", "window_side", "grid_width", "n_random", "n_sinks", "n_heavy"),
     )
 )
 """Fields that count positions: they must be exceeded by the test's context, so they shrink further, on their own."""
@@ -98,6 +100,7 @@ def _shrunk(model: Model, width: int) -> Model:
         head=sizes.of(model.head) if model.head else None,
         pooler=sizes.of(model.pooler) if model.pooler else None,
         attention_pool=sizes.of(model.attention_pool) if model.attention_pool else None,
+        projector=tuple(map(sizes.of, model.projector)),
         encoder=encoder
         and Encoder(
             embedding=sizes.of(encoder.embedding),
@@ -192,7 +195,17 @@ def sample(model: Model) -> Sample:
     sides = (small.stack, small.encoder.stack if small.encoder else ())
     reaches = [reach for stacks in sides for stack in stacks for layer in stack.layer for reach in _reaches(layer)]
     context = max([9, *(2 * reach + 1 for reach in reaches)])
-    return Sample(model.name, small, batch=2, context=context | 1, steps=3, source=context + 2)
+    whole = _whole_tokens(small, context) if small.projector else context | 1
+    return Sample(model.name, small, batch=2, context=whole, steps=3, source=context + 2)
+
+
+def _whole_tokens(tower: Model, least: int) -> int:
+    """Return a number of positions whose patches fill rows of the grid and tokens of the projectors."""
+    masks = [getattr(layer.attention, "mask", None) for stack in tower.stack for layer in stack.layer]
+    rows = [mask.grid_width for mask in masks if isinstance(mask, Windows) and mask.grid_width]
+    step = lcm(*rows, *(projector.n_merged or 1 for projector in tower.projector))
+    prefix = (tower.patches.n_prefix if tower.patches else None) or 0
+    return prefix + step * -(-least // step)
 
 
 def tower_sample(tower: Tower) -> Sample:

@@ -109,6 +109,9 @@ class ModelSubject(Subject):
         sample, spec = self.sample, self.spec
         if spec.patches:
             return images(spec.patches, sample.batch, 1, sample.context - (spec.patches.n_prefix or 0)), None
+        if spec.embedding.n_mels:
+            frames = sample.context * spec.embedding.frames_per_position
+            return torch.randn(sample.batch, frames, spec.embedding.n_mels).requires_grad_(), None
         inputs = torch.randint(spec.vocab_size, (sample.batch, sample.context + sample.steps))
         if spec.encoder is not None and spec.encoder.embedding.n_mels:
             frames = sample.source * spec.encoder.embedding.frames_per_position
@@ -122,7 +125,7 @@ class ModelSubject(Subject):
 
     def run(self, start: int, stop: int, cache: Cache | ModelCache | None = None) -> list[Tensor]:
         """Pass token ids, or a whole image."""
-        inputs = self.inputs if self.spec.patches else self.inputs[:, start:stop]
+        inputs = self.inputs[:, start:stop] if self.spec.vocab_size else self.inputs
         outputs: list[Tensor] = self.twin(inputs, cache, None if start else self.source)
         return outputs
 
