@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from calc.calibration import calibrate as calibrate
     from calc.catalog import load as load
     from calc.catalog import load_accelerator as load_accelerator
     from calc.charts import plot as plot
@@ -58,6 +59,7 @@ _HOMES = {
     "accuracy": "calc.measured",
     "adapt": "calc.reasoning",
     "audit": "calc.claims",
+    "calibrate": "calc.calibration",
     "compare": "calc.views",
     "crossover": "calc.symbolic",
     "curve": "calc.scaling",
@@ -97,6 +99,7 @@ __all__ = [
     "accuracy",
     "adapt",
     "audit",
+    "calibrate",
     "compare",
     "crossover",
     "curve",

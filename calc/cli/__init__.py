@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "import": "Turn a config.json into a preset.",
     "accuracy": "Compare modelled figures with published measurements.",
     "schema": "Print the JSON schemas of presets and results.",
+    "calibrate": "Measure a device and fit the time model to it.",
     "validate": "Prove the formulas against PyTorch, operation by operation.",
 }
 """Name → its line in ``calc --help``. The command is the function ``command`` of ``calc.cli.<name>_cmd``."""

@@ -55,6 +55,7 @@ def attention(
     causal: bool = True,
     form: str = "bf16",
     cache_bits: float = 16,
+    activation_bits: float = 16,
     values_in_keys: bool = False,
     direction: Direction = "forward",
 ) -> Kernel:
@@ -69,7 +70,7 @@ def attention(
     values = value_dim or head_dim
     pairs = queries * keys - queries * (queries - 1) / 2 if causal else queries * keys
     cached = batch * kv_heads * keys * (head_dim + (0 if values_in_keys else values)) * cache_bits / 8
-    moved = batch * heads * queries * (head_dim + values) * 2
+    moved = batch * heads * queries * (head_dim + values) * activation_bits / 8
     backward = direction == "backward"
     return Kernel(
         name="attention",

@@ -12,11 +12,11 @@ from calc.roofline.efficiency import Efficiency, sustained
 STEP: Final = 128
 """Keys that a flash attention loads at once, and queries of one block."""
 
+MANY: Final = 8
+"""Keys for each query from which on attentions cut the keys into parts."""
+
 WIDEST: Final = 256
 """Widest head of the general flash attentions; wider ones (the latent of MLA) have kernels of their own."""
-
-NARROWEST: Final = 16
-"""Rows of the smallest matrix product of tensor cores: a block of fewer queries costs as many."""
 
 
 def attention_times(kernel: Kernel, accelerator: Accelerator, constants: Efficiency) -> tuple[Number, Number, Number]:
@@ -33,6 +33,7 @@ def attention_times(kernel: Kernel, accelerator: Accelerator, constants: Efficie
     share = constants.attention * (constants.attention_backward if backward else 1)
     softmax = constants.softmax_backward_clocks if backward else constants.softmax_clocks
     rows = kernel.queries * kernel.heads / kernel.kv_heads  # that share keys
+    few = if_at_most(MANY * kernel.queries, kernel.keys, rows, STEP + 1)
     seen = kernel.pairs / kernel.queries  # keys of one query on average
     whole = if_at_most(kernel.keys, seen, 0.0, 0.5)
     one_pair = kernel.flops / (kernel.batch * kernel.heads * kernel.pairs)
@@ -46,9 +47,9 @@ def attention_times(kernel: Kernel, accelerator: Accelerator, constants: Efficie
     shared = kernel.batch * kernel.kv_heads
     # where fewer sequences and heads than cores are there, every core writes a part of the sum, which is read again
     partial = if_at_most(cores, shared, 0.0, 2 * 4 * cores * rows * kernel.value_dim / (constants.cache * stream))
-    padded = maximum(rows, NARROWEST) / rows
+    padded = maximum(rows, constants.least_rows) / rows
     decode_share = if_at_most(kernel.value_dim, WIDEST, constants.attention_decode, constants.attention_latent)
     decode = padded * kernel.flops / (decode_share * peak) + partial
-    compute = maximum(if_at_most(rows, STEP, decode, prefill), kernel.flops / rate)
-    start = if_at_most(rows, STEP, constants.decode_s, constants.kernel_s)
+    compute = maximum(if_at_most(few, STEP, decode, prefill), kernel.flops / rate)
+    start = if_at_most(few, STEP, constants.decode_s, constants.kernel_s)
     return compute, kernel.bytes / stream, start

@@ -40,6 +40,9 @@ class Efficiency(Record):
     """Seconds at the start and the end of an output tile in which the matrix units wait for operands."""
     store: float = 0.75
     """How many times its even share of the memory bandwidth a core stores the result of a tile with, at its end."""
+    least_rows: int = 16
+    """Rows of the smallest matrix product: fewer cost as many, and a tile is computed whole. 1 where nothing is padded
+    (the vector units of a CPU)."""
     step_s: float = 0.058e-6
     """The shortest time of one step of a main loop (128 bytes of k): two barriers and a copy."""
     core_bytes_per_clock: float = 73.0

@@ -89,10 +89,14 @@ def _tile_times(
     rows, columns = tile
     work = parts * kernel.groups * _row_tiles(kernel, rows) * ceil_div(kernel.n, columns)
     length = ceil_div(kernel.k, parts)
-    loads = (minimum(kernel.m, rows) + columns) * length * rates.element
+    filled = minimum(kernel.m, rows)
+    height = rows if constants.least_rows > 1 else filled
+    loads = (filled + columns) * length * rates.element
     steps = ceil_div(length * rates.element, STEP_BYTES)
-    loop = maximum(2 * rows * columns * length / rates.core, maximum(loads / rates.core_load, steps * constants.step_s))
-    result = minimum(kernel.m, rows) * minimum(kernel.n, columns) * RESULT_BYTES
+    loop = maximum(
+        2 * height * columns * length / rates.core, maximum(loads / rates.core_load, steps * constants.step_s)
+    )
+    result = filled * minimum(kernel.n, columns) * RESULT_BYTES
     store = result * rates.cores / (constants.store * rates.stream)
     compute = ceil_div(work, rates.cores) * (loop + constants.fill_s + store)
     start: Number = constants.kernel_s

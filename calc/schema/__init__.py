@@ -11,6 +11,7 @@ from typing import Any
 from calc.errors import UnknownName
 from calc.schema.accuracy import Accuracy
 from calc.schema.base import Answer
+from calc.schema.calibrations import Calibration
 from calc.schema.claims import Audit, Quantities
 from calc.schema.devices import Accelerators, Card
 from calc.schema.formulas import Crossover, Formula, Formulas
@@ -33,6 +34,7 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "crossover": Crossover,
     "validate": Validate,
     "accuracy": Accuracy,
+    "calibration": Calibration,
     "audit": Audit,
     "quantities": Quantities,
     "accelerator": Card,

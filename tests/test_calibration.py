@@ -1,0 +1,215 @@
+"""Calibration: a device whose constants are known is found again; PyTorch's own path runs on the CPU."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from calc.calibration.device import Facts, LayerSizes, TorchDevice
+from calc.calibration.fitting import HELD_OUT, fit, split, summary
+from calc.calibration.points import Point, points
+from calc.calibration.report import record_calibration, result
+from calc.calibration.run import Found, layer_kernels, run
+from calc.catalog import load_accelerator
+from calc.errors import SpecError
+from calc.hardware import Accelerator
+from calc.model import Pass
+from calc.roofline import Efficiency, efficiency, kernel_time
+from calc.roofline.calibrated import load_calibration
+from calc.schema import DOCUMENTS
+from tests.conftest import Run
+
+Cli = Callable[..., Run]
+TRUTH = replace(
+    efficiency(load_accelerator("h100-sxm")), memory=0.7, issue=0.6, flops_per_joule={}, kernel_s=6e-6, attention=0.5
+)
+
+
+class Pretended:
+    """A device whose times are those of known constants, with some noise."""
+
+    def __init__(self, known: Accelerator | None = None, noise: float = 0.02, layer_factor: float = 1.0) -> None:
+        self.accelerator = known or load_accelerator("h100-sxm")
+        self.known, self.noise, self.layer_factor = known, noise, layer_factor
+        self.random = random.Random(1)
+
+    def facts(self) -> Facts:
+        kind = "cuda" if self.known else "cpu"
+        return Facts(
+            name="pretended", kind=kind, memory_bytes=2**36, n_cores=132, cache_bytes=2**25, forms=("bf16",),
+            known=self.known,
+        )  # fmt: skip
+
+    def seconds(self, point: Point) -> float:
+        timed = kernel_time(point.kernel(), self.accelerator, TRUTH, launch="graph" if self.known else "none")
+        return float(timed.seconds) * self.random.uniform(1 - self.noise, 1 + self.noise)
+
+    def unrest(self) -> float:
+        return self.noise
+
+    def host_seconds(self) -> float:
+        return 5e-6
+
+    def layer_seconds(self, sizes: LayerSizes, batch: int, tokens: int, context: int, form: str) -> float:
+        pass_ = Pass.prefill(context, batch) if tokens > 1 else Pass.decode(context, batch)
+        launch = "graph" if self.known else "none"
+        times = [kernel_time(one, self.accelerator, TRUTH, launch=launch) for one in layer_kernels(sizes, pass_, form)]
+        return self.layer_factor * float(sum(one.seconds for one in times))
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    return run(Pretended(load_accelerator("h100-sxm")), 30.0, {"torch": "none"})
+
+
+def test_a_device_with_known_constants_is_found_again(found: Found) -> None:
+    errors = found.calibration.errors
+    assert {"gemm", "prefill", "decode", "memory", "all"} == set(errors)
+    assert errors["all"]["median"] < 0.05
+    assert errors["all"]["n"] == pytest.approx(len(found.timings) / HELD_OUT, abs=4)
+    assert found.calibration.constants.memory == pytest.approx(TRUTH.memory, rel=0.1)
+    assert found.calibration.constants.host_s == 5e-6
+    assert found.left_out == 0
+
+
+def test_points_that_were_not_fitted_judge_the_fit(found: Found) -> None:
+    held = [timing for _, timing in found.timings if not timing.fitted]
+    assert found.fit.fitted + len(held) == len(found.timings)
+    for kind in ("gemm", "prefill", "decode", "memory"):
+        of_kind = [timing for _, timing in found.timings if timing.kind == kind]
+        assert sum(not timing.fitted for timing in of_kind) == len(of_kind) // HELD_OUT
+
+
+def test_the_fit_is_better_than_where_it_started() -> None:
+    device = Pretended(load_accelerator("h100-sxm"), noise=0)
+    wanted = points(("bf16",), 1e12, backward=True, grouped=True)
+    timings = split((point.kind, point.kernel(), device.seconds(point)) for point in wanted)
+    start = efficiency(device.accelerator)
+    fitted = fit(timings, device.accelerator, start, launch="graph")
+    before = [
+        float(kernel_time(one.kernel, device.accelerator, start).seconds) / one.seconds
+        for one in timings
+        if not one.fitted
+    ]
+    assert fitted.errors["all"]["mean"] < 0.3 * summary(before)["mean"]
+
+
+def test_whole_layers_are_predicted_and_measured(found: Found) -> None:
+    assert {layer.name.partition(",")[0] for layer in found.layers} == {"prefill", "decode"}
+    assert all(abs(layer.predicted / layer.measured - 1) < 0.1 for layer in found.layers)
+    # a wrong prediction shows: nothing is fitted to layers
+    slow = run(Pretended(load_accelerator("h100-sxm"), layer_factor=2.0), 30.0, {})
+    assert all(layer.predicted / layer.measured < 0.6 for layer in slow.layers)
+
+
+def test_a_device_that_nobody_knows_is_made_of_what_was_measured() -> None:
+    device = Pretended()
+    made = run(device, 30.0, {}).calibration.accelerator
+    assert (made.name, made.vendor, made.n_cores) == ("cpu", "measured", 132)
+    assert set(made.flops) == {"bf16"}
+    assert made.flops["bf16"] == pytest.approx(TRUTH.issue * device.accelerator.flops["bf16"], rel=0.25)
+    assert made.memory_bytes_per_s <= 1.03 * device.accelerator.memory_bytes_per_s
+
+
+def test_the_file_is_what_calibration_reads(found: Found, tmp_path: Path) -> None:
+    path = record_calibration(result(found), tmp_path / "h100.json")
+    read = load_calibration(path)
+    assert read == found.calibration
+    data = json.loads(path.read_text())
+    assert data["schema_version"] == 1
+    assert len(data["measurements"]) == len(found.timings)
+    assert [each.name for each in tmp_path.iterdir()] == ["h100.json"]
+    with pytest.raises(SpecError, match="cannot be written"):
+        record_calibration(result(found), tmp_path / "nowhere" / "h100.json")
+
+
+def test_the_answer_keeps_its_contract(found: Found) -> None:
+    DOCUMENTS["calibration"].model_validate_json(result(found).to_json())
+
+
+def test_a_busy_machine_is_told(found: Found) -> None:
+    busy = result(replace(found, unrest=0.5))
+    assert any("repetitions of a shape differ by 50 %" in note for note in busy.notes)
+
+
+def test_too_little_time_is_refused() -> None:
+    with pytest.raises(SpecError, match="give more --seconds"):
+        run(Pretended(load_accelerator("h100-sxm")), 1e-9, {})
+
+
+def test_shapes_beyond_the_device_are_left_out() -> None:
+    wanted = points(("bf16", "fp16"), 1e9, backward=False, grouped=False)
+    assert {point.form for point in wanted} == {"bf16", "fp16"}
+    assert all(point.kernel().flops <= 1e9 for point in wanted)
+    assert all(point.heads == point.kv_heads and point.direction == "forward" for point in wanted)
+    assert {point.kind for point in wanted} == {"gemm", "prefill", "decode", "memory"}
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point(kind="gemm", form="fp32", m=4, n=64, k=32),
+        Point(kind="prefill", form="fp32", batch=1, heads=2, kv_heads=2, queries=16, keys=16, head_dim=8),
+        Point(
+            kind="prefill", form="fp32", batch=1, heads=2, kv_heads=2, queries=16, keys=16, head_dim=8,
+            direction="backward",
+        ),
+        Point(kind="decode", form="bf16", batch=2, heads=4, kv_heads=2, queries=1, keys=32, head_dim=8),
+        Point(kind="memory", form="fp32", bytes=4096),
+    ],
+    ids=lambda point: f"{point.kind}-{point.direction}",
+)  # fmt: skip
+def test_pytorch_measures_every_kind_on_the_cpu(point: Point) -> None:
+    assert 0 < TorchDevice("cpu").seconds(point) < 10
+
+
+def test_pytorch_measures_launches_and_layers_on_the_cpu() -> None:
+    device = TorchDevice("cpu")
+    assert 0 < device.host_seconds() < 1
+    sizes = LayerSizes(d_model=32, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=64)
+    assert 0 < device.layer_seconds(sizes, 2, 8, 8, "fp32") < 10
+    assert 0 < device.layer_seconds(sizes, 2, 1, 16, "fp32") < 10
+    assert device.facts().kind == "cpu"
+    assert device.facts().memory_bytes > 2**20
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused(calc_cli: Cli) -> None:
+    run = calc_cli("calibrate", "--device", "cuda")
+    assert run.code == 1
+    assert run.err.strip() == "error: device = 'cuda': PyTorch sees no CUDA device"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--seconds", "0"], "seconds = 0"),
+        (["--form", "fp3"], "form = 'fp3'"),
+        (["--threads", "0"], "threads = 0"),
+    ],
+)
+def test_wrong_options_are_refused(arguments: list[str], why: str, calc_cli: Cli) -> None:
+    run = calc_cli("calibrate", *arguments)
+    assert run.code == 1
+    assert why in run.err
+
+
+def test_a_short_calibration_of_this_machine_ends_in_a_file_that_ops_reads(calc_cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "cpu.json"
+    made = calc_cli("calibrate", "--seconds", "8", "--threads", "1", "-o", str(path), "-f", "json")
+    assert made.code == 0, made.err
+    assert made.json["errors"]["all"]["n"] >= 4
+    used = calc_cli("ops", "gpt2", "--calibration", str(path), "-c", "128", "-f", "json")
+    assert used.code == 0, used.err
+    assert used.json["accelerator"] == "cpu"
+    assert used.json["total"]["seconds"] > 0
+
+
+def test_the_constants_of_an_unmeasured_device_are_universal() -> None:
+    assert efficiency(replace(load_accelerator("h100-sxm"), name="novel")) == Efficiency()
