@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from calc.cli.options import CacheOption, FormatOption, ModelArgument
+from calc.cli.options import AcceleratorOption, CacheOption, FormatOption, ModelArgument
 
 
 def command(
@@ -23,6 +23,7 @@ def command(
     samples: Annotated[int, typer.Option("--samples", help="Chains side by side: best of n, or a majority.")] = 1,
     judge: Annotated[str, typer.Option("--judge", help="A reward model that reads every sample.")] = "",
     chance: Annotated[float | None, typer.Option("--chance", help="That one sample is right.")] = None,
+    accelerator: AcceleratorOption = None,
     tokens_per_second: Annotated[
         float | None, typer.Option("--tokens-per-second", help="Of one sequence, for the time.")
     ] = None,
@@ -53,6 +54,7 @@ def command(
         judge=judge or None,
         chance=chance,
         cache_dtype=cache_dtype,
+        accelerator=accelerator,
         tokens_per_second=tokens_per_second,
         usd_per_hour=usd_per_hour,
         usd_per_million=usd_per_million,

@@ -68,10 +68,14 @@ class ChanceFacts(Document):
 
 
 class TimeFacts(Document):
-    """At the user's rate, samples side by side."""
+    """At the user's rate, or modelled on one accelerator; samples side by side."""
 
     seconds: float | None
-    tokens_per_second: float | None
+    low: float | None = Field(description="of a modelled time: the 10th percentile of measured over predicted")
+    high: float | None
+    tokens_per_second: float | None = Field(description="of one sample")
+    accelerator: str | None
+    provenance: Literal["exact", "modelled"]
 
 
 class Reason(Answer):

@@ -18,7 +18,10 @@ from calc.mtp import expected_tokens
 from calc.reasoning import Chain
 from calc.reasoning.chains import best, majority
 from calc.reasoning.depth import filling, parse_exits
+from calc.reasoning.spending import mean_context, seconds_on
+from calc.roofline import time_pass
 from calc.schema import DOCUMENTS
+from calc.units import dtype
 from tests.conftest import Run, refused
 
 MODEL = calc.load("llama-3-8b")
@@ -120,6 +123,34 @@ def test_rates_give_time_and_money() -> None:
     assert data["usd"] == pytest.approx(0.01)
     data = calc.reason(MODEL, prompt=1000, answer=500, usd_per_million=10, usd_per_million_input=2).data
     assert data["usd"] == pytest.approx((500 * 10 + 1000 * 2) / 1e6)
+
+
+def test_one_accelerator_gives_time_and_money() -> None:
+    """The chain's time is the sum of its steps' times on the device, which the mean context stands for."""
+    h100 = calc.load_accelerator("h100-sxm")
+    chain = Chain(steps=3, step_tokens=200, check_tokens=40, answer_tokens=100)
+    forms = dict.fromkeys(("weight", "activation", "cache"), dtype("bf16"))
+
+    def seconds(pass_: Pass) -> float:
+        return float(sum(each.total for each in time_pass(MODEL.blocks(), pass_, h100, forms)))
+
+    contexts = [1000 + step * 200 + token for step in range(3) for token in range(1, 241)]
+    contexts += range(1601, 1701)
+    exact = seconds(Pass.prefill(1000)) + sum(seconds(Pass.decode(context, 4)) for context in contexts[::20]) * 20
+    assert mean_context(chain, 1000) == pytest.approx(sum(contexts) / len(contexts))
+    assert seconds_on(h100, MODEL, chain, 1000, 4) == pytest.approx(exact, rel=0.01)
+    asked = {"prompt": 1000, "steps": 3, "step_tokens": 200, "check_tokens": 40, "answer": 100, "samples": 4}
+    data = calc.reason(MODEL, accelerator="h100-sxm", **asked).data
+    assert data["time"]["low"] < data["time"]["seconds"] < data["time"]["high"]
+    assert data["time"]["provenance"] == "modelled"
+    assert data["usd"] == pytest.approx(h100.price.usd_per_hour * data["time"]["seconds"] / 3600)
+
+
+def test_what_does_not_fit_on_one_accelerator_is_refused() -> None:
+    with pytest.raises(CalcError, match=r"llama-3-70b with 1 samples needs .* one h100-sxm has"):
+        calc.reason("llama-3-70b", prompt=100, answer=10, accelerator="h100-sxm")
+    with pytest.raises(CalcError, match="give either an accelerator or its tokens_per_second"):
+        calc.reason(MODEL, prompt=100, answer=10, accelerator="h100-sxm", tokens_per_second=5)
 
 
 def test_votes_and_coverage_are_those_of_a_simulation() -> None:
@@ -243,6 +274,7 @@ def test_a_question_that_makes_no_sense_is_refused(call: Callable[[], object], w
     "call",
     [
         ["reason", "llama-3-8b", "--steps", "4", "--redo", "0.2", "--samples", "4", "--chance", "0.6"],
+        ["reason", "llama-3-8b", "--steps", "4", "--accelerator", "h100-sxm"],
         ["reason", "falcon-mamba-7b", "--tokens-per-second", "40", "--usd-per-million", "2"],
         ["speculate", "llama-3-70b", "llama-3-8b", "--acceptance", "0.8"],
         ["adapt", "llama-3-8b", "--exits", "8:0.2,16:0.4"],
