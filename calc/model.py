@@ -109,8 +109,9 @@ class Model(Record):
     """Modules for multi-token prediction, which no figure includes unless it says so."""
     tower: tuple[Tower, ...] = ()
     """Encoders of images and sound whose tokens stand in the text; no figure includes them unless it says so."""
-    sees: Literal["causal", "media", "prompt"] = "causal"
-    """What the tokens of a prompt see of what follows: nothing, their own image (Gemma 3), all of it (PaliGemma)."""
+    sees: Literal["causal", "media", "media_in_windows", "prompt"] = "causal"
+    """What the tokens of a prompt see of what follows: nothing, their own image (Gemma 3), in layers with a window only
+    (Gemma 4), or all of it (PaliGemma)."""
     low: Bound | None = None
     """Where the maker published no dimensions: the least that is plausible, and in ``high`` the most."""
     high: Bound | None = None

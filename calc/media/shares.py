@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
+from calc.algebra import triangle
 from calc.costs import Setting
 from calc.errors import SpecError
-from calc.masks import KINDS, Mask
+from calc.masks import KINDS, Mask, Window
 from calc.media.asked import Asked, Clip, Picture, Recording
 from calc.media.pairs import block as block_pairs
 from calc.media.pairs import located
@@ -192,14 +193,20 @@ def _spans(counts: Mapping[Kind, int]) -> Iterator[tuple[Kind, range]]:
         start += tokens
 
 
+_BOTH_WAYS = {
+    "media": "the tokens of an image",
+    "media_in_windows": "in layers with a window the tokens of an image",
+    "prompt": "all tokens of a prompt",
+}
+
+
 def _notes(model: Model, inputs: Iterable[Input]) -> Iterator[str]:
     if any(not one.joins for one in inputs) and model.encoder is None:
         yield f"{model.name}: images and texts are compared, so no image tokens stand in the text"
     if model.encoder is not None:
         yield f"{model.name}: sound is read in chunks, each with a text of its own; the text's figures are for one"
     if model.sees != "causal" and any(one.joins for one in inputs):
-        who = "the tokens of an image" if model.sees == "media" else "all tokens of a prompt"
-        yield f"{model.name}: {who} see each other both ways; the card's own prefill is causal"
+        yield f"{model.name}: {_BOTH_WAYS[model.sees]} see each other both ways; the card's own prefill is causal"
     video = [one for one in inputs if one.kind == "video"]
     towers = [tower for tower in model.tower if tower.modality == "image"]
     if video and towers and not getattr(towers[0].resize, "frames_per_patch", None):
@@ -362,8 +369,11 @@ class _Ways:
         queries, keys = self.spans[query], self.spans[key]
         if self.sees == "prompt":
             return len(queries) * len(keys) - int(block_pairs(mask, queries, keys))
-        if query != key or query == "text":
+        windowed = isinstance(mask, Window)
+        if query != key or query == "text" or (self.sees == "media_in_windows" and not windowed):
             return 0
+        if self.sees == "media_in_windows":  # what follows in the same image, and nothing beyond the window before
+            return sum(times * triangle(length - 1) for _, length, times in self._images(query))
         return sum(times * _both_ways(mask, start, length) for start, length, times in self._images(query))
 
     def _images(self, kind: Kind) -> Iterator[tuple[int, int, int]]:

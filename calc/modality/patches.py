@@ -19,9 +19,9 @@ class Patches(Modal):
     """Squares of P × P pixels, n_ch numbers each, mapped to d by a convolution whose step is its size.
 
     The positions of a pass are those that the layers see: n_pre learned ones (a class token) and the patches.
-    Parameters: P²·n_ch·d (·P_t for a video) and d with a bias, n_pre·d, L_max·d for positions. Matmul FLOPs:
-    2·P²·n_ch·P_t·d per patch. Resampling of the image and of the position table is not counted, but for the four rows
-    that ``interpolated`` positions weigh for every patch.
+    Parameters: P²·n_ch·d (·P_t for a video) and d with a bias, n_pre·d, L_max·d for positions (twice for ``axes``).
+    Matmul FLOPs: 2·P²·n_ch·P_t·d per patch. Resampling of the image and of the position table is not counted, but for
+    the four rows that ``interpolated`` positions weigh for every patch.
 
     Source: Dosovitskiy et al. 2020, arXiv:2010.11929 §3.1.
 
@@ -44,8 +44,9 @@ class Patches(Modal):
     bias: bool = False
     n_prefix: Positive | None = None
     """Learned vectors that pass through the layers beside the patches: a class token, registers."""
-    positions: Literal["none", "learned", "interpolated"] = "none"
-    """``interpolated``: four rows of a table are weighted for each patch (Qwen3-VL)."""
+    positions: Literal["none", "learned", "interpolated", "axes"] = "none"
+    """``interpolated``: four rows of a table are weighted for each patch (Qwen3-VL); ``axes``: a table for rows and one
+    for columns (Gemma 4)."""
     max_positions: Positive | None = None
     norm: NormSpec | None = None
 
@@ -74,7 +75,13 @@ class Patches(Modal):
         ]
         if self.n_prefix:
             table.append(Lookup("prefix", "bϖd", table="ϖd"))
-        if self.positions != "none":
+        if self.positions == "axes":
+            table += [
+                Lookup("rows", "btd", table="Ld"),
+                Lookup("columns", "btd", table="Ld"),
+                Elementwise("add_positions", "btd", inputs=("patches", "rows", "columns"), each=2),
+            ]
+        elif self.positions != "none":
             table.append(Lookup("positions", "btd", table="Ld"))
             if self.positions == "interpolated":
                 table.append(Elementwise("interpolated", "btd", inputs=("positions",), each=8))

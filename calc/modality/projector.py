@@ -42,6 +42,8 @@ class Projector(Modal):
     """Patches that become one token."""
     pooled: bool = False
     """They are averaged, not put side by side (Gemma 3)."""
+    standardised: bool = False
+    """The mean is multiplied by √d, shifted and scaled by stored vectors (Gemma 4)."""
     norm: NormSpec | None = None
     norm_over: Literal["patch", "token"] = "patch"
     """Each patch is normalised before patches are put together, or what they become as a whole."""
@@ -61,6 +63,8 @@ class Projector(Modal):
     def __post_init__(self) -> None:
         if self.pooled and self.n_merged is None:
             raise SpecError("projector.pooled needs projector.n_merged")
+        if self.standardised and not self.pooled:
+            raise SpecError("projector.standardised needs projector.pooled")
         if self.d_middle and self.d_ff is None:
             raise SpecError("projector.d_middle needs projector.d_ff")
 
@@ -82,6 +86,13 @@ class Projector(Modal):
         if self.pooled:
             table.append(Elementwise("pool", "btЖd", inputs=(entry,), each=1, over=over))
             entry = "pool"
+        if self.standardised:
+            table += [
+                Elementwise("pool_scale", "btd", inputs=(entry,), each=1, over=over),
+                Elementwise("shift", "btd", inputs=("pool_scale",), each=1, weight="d", over=over),
+                Elementwise("stretch", "btd", inputs=("shift",), each=1, weight="d", over=over),
+            ]
+            entry = "stretch"
         if self.norm and self.norm_over == "token":
             table.append(self._whole_norm(self.norm, joined, entry, over))
             entry = "norm"

@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "fixed": "calc.modality.resize:Fixed",
     "pan_and_scan": "calc.modality.resize:PanAndScan",
     "dynamic": "calc.modality.resize:Dynamic",
+    "budget": "calc.modality.resize:Budget",
     "canvas": "calc.modality.resize:Canvas",
     "anyres": "calc.modality.resize:AnyRes",
     "aspect_tiles": "calc.modality.resize:AspectTiles",
@@ -194,6 +195,50 @@ class Dynamic(Resize):
             scale = math.sqrt(least / (frames * height * width))
             rows, columns = (math.ceil(side * scale / factor) * factor for side in (height, width))
         return rows, columns
+
+
+@named_record
+class Budget(Resize):
+    """As many patches as a budget of tokens allows, at the image's own proportions (Gemma 4).
+
+    Both sides are multiples of merge_side patches: the largest below √(budget) of the proportions. A frame of a clip
+    has a budget of its own. The processor fills the rest of the budget with padding, which is masked and not counted.
+
+    Source: ``Gemma4ImageProcessor`` of transformers; vision_soft_tokens_per_image of config.json.
+
+    Raises:
+        SpecError: an image so small or so narrow that nothing of it is left.
+
+    >>> Budget(merge_side=3, max_tokens=280, video_tokens=70).image(768, 1024, 16)
+    Grid(tiles=1, height=42, width=57, markers=0, tokens=None)
+    """
+
+    kind: Literal["budget"] = "budget"
+    merge_side: Positive
+    max_tokens: Positive
+    video_tokens: Positive
+
+    def image(self, height: int, width: int, patch: int) -> Grid:
+        """Return one image of its own proportions."""
+        return self._fitted(height, width, patch, self.max_tokens)
+
+    def video(self, frames: int, height: int, width: int, patch: int) -> Grid:
+        """Return an image for every frame."""
+        one = self._fitted(height, width, patch, self.video_tokens)
+        return Grid(frames, one.height, one.width, frames * one.markers)
+
+    def _fitted(self, height: int, width: int, patch: int, tokens: int) -> Grid:
+        unit = self.merge_side * patch
+        scale = math.sqrt(tokens * self.merge_side**2 * patch**2 / (height * width))
+        rows, columns = math.floor(scale * height / unit), math.floor(scale * width / unit)
+        if not rows and not columns:
+            raise SpecError(f"an image of {width}x{height} is too small for {tokens} tokens")
+        rows, columns = rows or 1, columns or 1
+        if math.floor(scale * height / unit) == 0:
+            columns = min(math.floor(width / height), tokens)
+        elif math.floor(scale * width / unit) == 0:
+            rows = min(math.floor(height / width), tokens)
+        return Grid(1, rows * self.merge_side, columns * self.merge_side, self.markers)
 
 
 @named_record

@@ -26,7 +26,9 @@ class PatchesTwin(Twin):
         self.patches = convolution(spec.n_channels, d_model, kernel, stride=kernel, bias=spec.bias)  # type: ignore[arg-type]
         if spec.n_prefix:
             self.prefix = Tensors(weight=(spec.n_prefix, d_model))
-        if spec.max_positions:
+        if spec.max_positions and spec.positions == "axes":
+            self.rows, self.columns = (nn.Embedding(spec.max_positions, d_model) for _ in range(2))
+        elif spec.max_positions:
             self.positions = nn.Embedding(spec.max_positions, d_model)
         if spec.norm:
             self.norm = norm(spec.norm, d_model)
@@ -49,6 +51,15 @@ class PatchesTwin(Twin):
 
     def _positioned(self, x: Tensor) -> Tensor:
         places = torch.arange(x.shape[1], device=x.device)
+        if self.spec.positions == "axes":
+            # each image has a grid of its own; how wide it is does not matter to what its positions cost
+            rows_of, columns_of = (places.expand(x.shape[0], -1) // 3, places.expand(x.shape[0], -1) % 3)
+            with self.operation("rows"):
+                rows = self.rows(rows_of)
+            with self.operation("columns"):
+                columns = self.columns(columns_of)
+            with self.operation("add_positions"):
+                return x + (rows + columns)
         if self.spec.positions == "learned":
             with self.operation("positions"):
                 vectors = self.positions(places)
@@ -56,8 +67,8 @@ class PatchesTwin(Twin):
             # each image has a grid of its own; which four rows it lies between does not matter to what that costs
             near = (places[:, None] + torch.arange(4, device=x.device)) % self.positions.num_embeddings
             with self.operation("positions"):
-                rows = self.positions(near.expand(x.shape[0], -1, -1))
+                four = self.positions(near.expand(x.shape[0], -1, -1))
             with self.operation("interpolated"):
-                vectors = (rows * 0.25).sum(2)
+                vectors = (four * 0.25).sum(2)
         with self.operation("add_positions"):
             return x + vectors

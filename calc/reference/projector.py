@@ -10,7 +10,18 @@ from calc.reference.base import Cache, Tensors, Twin
 from calc.reference.dense import ACTIVATIONS
 from calc.reference.norms import norm
 
-OVER = ("norm", "pool", "up_proj", "mid_activation", "mid_proj", "out_activation", "out_proj")
+OVER = (
+    "norm",
+    "pool",
+    "pool_scale",
+    "shift",
+    "stretch",
+    "up_proj",
+    "mid_activation",
+    "mid_proj",
+    "out_activation",
+    "out_proj",
+)
 
 
 class ProjectorTwin(Twin):
@@ -27,6 +38,8 @@ class ProjectorTwin(Twin):
         joined = d_model if spec.pooled else d_model * (spec.n_merged or 1)
         if spec.norm:
             self.norm = norm(spec.norm, d_model if spec.norm_over == "patch" else joined)
+        if spec.standardised:
+            self.shift, self.stretch = Tensors(weight=(d_model,)), Tensors(weight=(d_model,))
         if spec.d_ff:
             self.up_proj = nn.Linear(joined, spec.d_ff, bias=spec.bias)
         if spec.d_ff and spec.d_middle:
@@ -50,6 +63,13 @@ class ProjectorTwin(Twin):
                 x = x.unflatten(1, (-1, spec.n_merged or 1)).mean(2)
         elif spec.n_merged:
             x = x.reshape(x.shape[0], -1, spec.n_merged * x.shape[2])
+        if spec.standardised:
+            with self.operation("pool_scale"):
+                x = x * x.shape[-1] ** 0.5
+            with self.operation("shift"):
+                x = x - self.shift.weight
+            with self.operation("stretch"):
+                x = x * self.stretch.weight
         if spec.norm and spec.norm_over == "token":
             with self.operation("norm"):
                 x = self.norm(x)

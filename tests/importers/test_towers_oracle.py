@@ -292,6 +292,34 @@ def test_qwen2_vl() -> None:
     assert our_flops(ours, *SHAPES) == qwen_flops(vision, *SHAPES)
 
 
+def test_gemma4() -> None:
+    """Small, on the CPU; the library averages patches by a product with a matrix of zeros and ones, which is apart."""
+    data = real("gemma-4-31b")
+    data["vision_config"] |= {"hidden_size": 48, "head_dim": 12, "num_attention_heads": 4, "num_key_value_heads": 4}
+    data["vision_config"] |= {"intermediate_size": 96, "num_hidden_layers": 3, "position_embedding_size": 64}
+    ours = read(data).model.tower[0]
+    config = transformers.Gemma4Config(**data)
+    modeling = transformers.models.gemma4.modeling_gemma4
+    vision = built(config.vision_config, modeling.Gemma4VisionModel, "cpu")
+    embedder = modeling.Gemma4MultimodalEmbedder(config.vision_config, config.text_config)
+    assert tower_params(ours) == stored(vision) + stored(embedder)
+    rows, columns, width = 6, 9, 48
+    places = torch.tensor([[(x, y) for y in range(rows) for x in range(columns)]] * BATCH)
+    patches = torch.zeros(BATCH, rows * columns, 3 * 16 * 16)
+    flops = counted(vision, pixel_values=patches, pixel_position_ids=places)
+    flops += counted(embedder, inputs_embeds=torch.zeros(BATCH, rows * columns // 9, width))
+    pooling = 2 * BATCH * rows * columns * (rows * columns // 9) * width
+    assert our_flops(ours, *[(1, rows, columns)] * BATCH) == flops - pooling
+
+
+def test_gemma4_whole() -> None:
+    data = real("gemma-4-31b")
+    ours = read(data).model
+    config = transformers.Gemma4Config(**data)
+    theirs = built(config, "Gemma4ForConditionalGeneration", "meta")
+    assert ours.params().total + tower_params(ours.tower[0]) == stored(theirs)
+
+
 # ---- sound
 
 

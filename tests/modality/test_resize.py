@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calc.errors import SpecError
-from calc.modality.resize import AnyRes, AspectTiles, Canvas, Dynamic, Fixed, PanAndScan
+from calc.modality.resize import AnyRes, AspectTiles, Budget, Canvas, Dynamic, Fixed, PanAndScan
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -139,6 +139,20 @@ def test_canvases_are_those_of_llama_4(height: int, width: int) -> None:
     text = LLAMA4_TEXT._prompt_split_image(None, (rows, columns), 144)
     assert text.count("<|patch|>") == 144 * grid.tiles
     assert text.count("<|") - text.count("<|patch|>") == grid.markers
+
+
+GEMMA4 = taken("models/gemma4/image_processing_pil_gemma4.py", "get_aspect_ratio_preserving_size")
+
+
+@settings(max_examples=500, deadline=None)
+@given(height=SIDE, width=SIDE, tokens=st.sampled_from([70, 140, 280, 560, 1120]))
+def test_budgets_are_those_of_gemma_4(height: int, width: int, tokens: int) -> None:
+    scheme = Budget(merge_side=3, max_tokens=tokens, video_tokens=tokens)
+    grid = scheme.image(height, width, 16)
+    theirs = GEMMA4.get_aspect_ratio_preserving_size(height, width, 16, 9 * tokens, 3)
+    assert (16 * grid.height, 16 * grid.width) == theirs
+    assert grid.height * grid.width <= 9 * tokens
+    assert scheme.video(7, height, width, 16).tiles == 7
 
 
 PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]

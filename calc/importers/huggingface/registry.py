@@ -196,6 +196,7 @@ FAMILIES: Final[dict[str, str]] = registry(
 TOWERS: Final[dict[str, str]] = registry(
     ("towers:clip", "clip"),
     ("towers:gemma3", "gemma3"),
+    ("towers:gemma4", "gemma4"),
     ("towers:internvl", "internvl"),
     ("towers:llama4", "llama4"),
     ("towers:llava", "llava"),

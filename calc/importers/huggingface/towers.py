@@ -14,10 +14,17 @@ from calc.embedding import Embedding, NormSpec
 from calc.ffn.dense import DenseFFN
 from calc.importers.huggingface.blocks import LAYER_NORM, activation
 from calc.importers.huggingface.reader import Config
-from calc.importers.huggingface.vision import clip_vision, llama4_vision, qwen_vision, siglip_vision, tower_of
+from calc.importers.huggingface.vision import (
+    clip_vision,
+    gemma4_vision,
+    llama4_vision,
+    qwen_vision,
+    siglip_vision,
+    tower_of,
+)
 from calc.masks import Full
 from calc.modality.projector import Projector
-from calc.modality.resize import AnyRes, AspectTiles, Canvas, Dynamic, PanAndScan, Resize
+from calc.modality.resize import AnyRes, AspectTiles, Budget, Canvas, Dynamic, PanAndScan, Resize
 from calc.modality.tower import Sound, Tower
 from calc.model import Layer, Model, Stack
 
@@ -159,6 +166,22 @@ def llama4(config: Config, model: Model) -> Model:
     vision = _vision(config, "llama4_vision_model")
     resize = Canvas(image_size=vision.size("image_size"), max_tiles=16, markers=3)
     return _with(model, llama4_vision(vision, resize, model.d_model))
+
+
+def gemma4(config: Config, model: Model) -> Model:
+    """Read Gemma 4's image side where its linear maps are plain ones; sound is not read."""
+    vision = _vision(config, "gemma4_vision")
+    if vision.flag("use_clipped_linears"):
+        return model
+    text = config.data.get("text_config") or {}
+    resize = Budget(
+        merge_side=vision.size("pooling_kernel_size"),
+        max_tokens=config.size("vision_soft_tokens_per_image", default=280),
+        video_tokens=vision.size("video_seq_length", default=70),
+        markers=2,
+    )
+    both = text.get("use_bidirectional_attention") == "vision"
+    return _with(model, gemma4_vision(vision, resize, model.d_model), sees="media_in_windows" if both else "causal")
 
 
 def clip(config: Config, model: Model) -> Model:

@@ -366,3 +366,49 @@ def llama4_vision(config: Config, resize: Resize, d_text: int) -> Tower:
         ),
         resize=resize,
     )
+
+
+def gemma4_vision(config: Config, resize: Resize, d_text: int) -> Tower:
+    """Read Gemma 4's image side: tables for rows and columns, normed queries, keys and values, the mean of 3 × 3.
+
+    Raises:
+        ConfigError: linear maps whose inputs and outputs are clipped to stored bounds.
+    """
+    if config.flag("use_clipped_linears"):
+        raise config.error(f"{config.path}use_clipped_linears = true is not supported")
+    n_heads, head_dim = config.size("num_attention_heads"), config.size("head_dim")
+    mixer = GQA(
+        n_heads=n_heads,
+        n_kv_heads=config.size("num_key_value_heads"),
+        head_dim=head_dim,
+        qk_norm="rms",
+        v_norm=True,
+        scaled=False,
+        rotary_dim=head_dim,
+        mask=Full(),
+    )
+    ffn = DenseFFN(
+        d_ff=config.size("intermediate_size"), activation=activation(config, "hidden_activation"), gated=True
+    )
+    layer = Layer(attention=mixer, ffn=ffn, norm=RMS, placement="both")
+    config.ignore("default_output_length", "global_head_dim", "image_seq_length", "video_seq_length", "attention_bias")
+    config.ignore("max_position_embeddings", "rope_parameters", *UNREAD)
+    return Tower(
+        modality="image",
+        d_model=config.size("hidden_size"),
+        patches=Patches(
+            patch_size=config.size("patch_size"), positions="axes", max_positions=config.size("position_embedding_size")
+        ),
+        stack=(Stack(repeat=config.layers("num_hidden_layers"), layer=(layer,)),),
+        projector=(
+            Projector(
+                n_merged=config.size("pooling_kernel_size") ** 2,
+                pooled=True,
+                standardised=config.flag("standardize"),
+                norm=NormSpec(kind="rms", scale=False),
+                norm_over="token",
+                d_out=d_text,
+            ),
+        ),
+        resize=resize,
+    )

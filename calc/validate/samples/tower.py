@@ -72,6 +72,25 @@ SAMPLES = (
         width=6,
     ),
     Sample(
+        "tables for rows and columns, a standardised mean",
+        _image(
+            Patches(patch_size=3, positions="axes", max_positions=64),
+            replace(LAYER, norm=RMS, placement="both"),
+            projector=(
+                Projector(
+                    n_merged=9,
+                    pooled=True,
+                    standardised=True,
+                    norm=NormSpec(kind="rms", scale=False),
+                    norm_over="token",
+                    d_out=31,
+                ),
+            ),
+        ),
+        context=27,
+        width=9,
+    ),
+    Sample(
         "clips in windows, patches side by side",
         _image(
             Patches(patch_size=3, frames_per_patch=2),
