@@ -15,8 +15,13 @@ Number: TypeAlias = Any
 """An int, a numpy array or a sympy expression: the type says nothing on purpose, the readings are one."""
 
 
+_PLAIN = (int, float)
+
+
 def _library(*values: Number) -> Any | None:
     """Return numpy or sympy when any value comes from it (sympy wins), None for plain numbers."""
+    if all(type(value) in _PLAIN for value in values):
+        return None
     roots = {type(value).__module__.partition(".")[0] for value in values}
     for name in ("sympy", "numpy"):
         if name in roots:

@@ -38,7 +38,7 @@ class Sizes:
 
     def __init__(self, block: Block, group: Group, pass_: Pass, forms: Forms) -> None:
         self.block, self.group, self.pass_, self.forms = block, group, pass_, forms
-        self.env: Env = environment(block, pass_)
+        self.env: Env = environment(block, pass_, group.operations[0])
         self.by_name = {operation.name: operation for operation in block.operations}
         self.by_name |= {operation.name: operation for operation in group.operations}
         self.states = {state.name: state for state in block.states}

@@ -31,12 +31,11 @@ def engine_of(row: Measurement, default: str | None = None) -> Engine:
     Raises:
         NotModelled: no engine is stated, or one without a preset.
     """
-    text = row.text("engine", "software", "framework", "backend")
-    name = next((name for word, name in ENGINES if word in text), default)
+    text = row.text("engine", "framework", "backend", "software")
+    word, name = next(((word, name) for word, name in ENGINES if word in text), ("", default))
     if name is None:
         raise NotModelled(f"the engine {text!r} is not known" if text else "the engine is not stated")
-    after = text.partition(next((word for word, _ in ENGINES if word in text), ""))[2]
-    found = re.search(r"\d+(?:\.\d+)+", after)
+    found = re.search(r"\d+(?:\.\d+)+", text.partition(word)[2]) if word else None
     return load_engine(name, found.group() if found else None)
 
 

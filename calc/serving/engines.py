@@ -86,6 +86,8 @@ class Engine(Record):
     """Bytes of recurrent states per byte of keys and values, where they share what is left."""
     reported: Literal["blocks", "concurrency", "tokens", "bytes"]
     prefill: Literal["mixed", "alone"]
+    reserves: bool = False
+    """A sequence is admitted only where the cache has room for it to its end."""
     max_batched_tokens: Positive
     max_sequences: Positive
     large_batched_tokens: Positive | None = None
@@ -96,10 +98,15 @@ class Engine(Record):
     """Host work of one step (scheduling, inputs, outputs), in seconds."""
     sequence_host_s: Rate = 0
     """The same for each sequence in the batch."""
+    eager_kernel_s: Rate = 0
+    """Host time to launch one (fused) kernel of a step with prompts, which no recorded graph replays: such a step takes
+    no less than all of its launches."""
+    eager_experts_s: Rate = 0
+    """The same for a product with experts: sorting tokens, choosing a kernel, quantising, all from the host's code."""
+    all_reduce: Literal["custom", "nccl"] = "custom"
+    """Kernels of its own for all-reduces within a domain where they are faster, or the library's."""
     request_s: Rate = 0
     """From a request's arrival to the scheduler, and from its first token to the client: HTTP, tokenizer, processes."""
-    host_overlaps: bool = False
-    """Host work is done while the device computes; otherwise the device waits for it."""
     sampled_bytes: Natural = 0
     """Bytes moved per logit to sample a token."""
     change: tuple[Change, ...] = ()

@@ -3,15 +3,15 @@
 A replica is one engine: a model copy on its layout. Of R requests that enter per second each brings N new prompt tokens
 (without those found in a prefix cache) and leaves after O output tokens. With n sequences running and a mean step T:
 
-    n = R · (O/L − 1) · T                   Little's law over the decode phase; L tokens are accepted in a step
-    a = R · T                               prompts that arrive during a step
+    n = R · D · T        Little's law over the decode phase of D = O/L − 1 steps, where a step yields L tokens
+    a = R · T            prompts that arrive during a step
 
-*Mixed* steps carry decode tokens and prompt tokens within one budget. Arrivals are Poisson: a share of steps carries
-prompts, P tokens at a time, and T is the mean of both kinds of steps. *Alone*: prompts run in steps of their own, which
-every running sequence waits for: T = T_decode / (1 − R · T_prompt).
+*Mixed* steps carry decode tokens and prompt tokens within one budget: arrivals are Poisson, a share of steps carries
+prompts, and T is the mean of both kinds. *Alone*: prompts run first, in steps of their own, which every running
+sequence waits for: T = T_decode + a · T_prompt. In a closed loop of c users R = c / (time to first token + D · T); at a
+rate R is given. Both are fixed points in T, which is found by iteration: a step depends weakly on n.
 
-In a closed loop of c users R follows from c = R · (time to first token + (O/L − 1) · T); at a rate it is given. What
-exceeds the sequences that fit waits in a queue, whose mean wait is Sakasegawa's approximation of M/G/k (1977, "An
+What exceeds the sequences that fit waits in a queue, whose mean wait is Sakasegawa's approximation of M/G/k (1977, "An
 approximation formula L_q ≈ α·ρ^β/(1−ρ)", Annals of the Institute of Statistical Mathematics 29).
 
 All functions take numbers or numpy arrays.
@@ -25,8 +25,12 @@ from calc.algebra import Number, ceil_div, if_at_most, maximum, minimum
 from calc.records import Record, named_record
 from calc.serving.steps import Batch, Steps, StepTime
 
-ROUNDS = 10
-"""Repetitions after which the fixed point has settled: a step depends weakly on how many sequences run."""
+ROUNDS = 12
+"""Iterations after which the fixed point has settled."""
+SETTLED = 2e-3
+"""Relative change below which an iteration has come to rest."""
+NEARLY = 0.999
+"""Load up to which a queue is said to have a steady state."""
 
 
 @named_record
@@ -34,13 +38,15 @@ class Work(Record):
     """What every request asks for: tokens in and out, on average.
 
     ``cached``: prompt tokens whose keys and values a prefix cache already has. ``variation``: coefficient of variation
-    of the work of a request; 0 where all are alike.
+    of the work of a request. ``spread``: (longest − shortest) / longest output, where the requests of a closed loop are
+    so alike that they stay in step; None for lengths of all kinds.
     """
 
     input_tokens: Number
     output_tokens: Number
     cached: Number = 0
     variation: float = 1.0
+    spread: float | None = None
 
     @property
     def new(self) -> Number:
@@ -60,7 +66,7 @@ class Work(Record):
 
 @named_record
 class Limits(Record):
-    """What bounds a replica: sequences that run at once (``fits`` for those that the cache holds), tokens of a step."""
+    """What bounds a replica: sequences that run at once, tokens of a step."""
 
     sequences: Number
     batched_tokens: Number
@@ -72,7 +78,7 @@ class Steady(Record):
 
     ``itl``: mean time between a sequence's tokens (of accepted ones, where several come at once). ``queue``: wait for a
     place. ``saturation``: the rate at which all places are taken; beyond it the queue grows without end.
-    ``prompt_share``: share of the device's time that prompts take.
+    ``prompt_share``: share of the device's time that prompts take. ``limited``: whether every place is taken.
     """
 
     rate: Number
@@ -83,13 +89,12 @@ class Steady(Record):
     queue: Number
     saturation: Number
     stable: Any
+    limited: Any
     prompt_share: Number
-    decode_step: StepTime
-    prompt_step: StepTime
     prompt_tokens: Number
     """Prompt tokens of a step that carries any."""
-    limited: Any
-    """Whether every place is taken."""
+    decode_step: StepTime
+    prompt_step: StepTime
 
     @property
     def utilization(self) -> Number:
@@ -98,102 +103,130 @@ class Steady(Record):
 
 
 @named_record
-class _Point(Record):
-    """The mean step at a rate and a number of running sequences."""
+class _Mean(Record):
+    """The mean step with so many sequences and prompts.
+
+    ``first``: seconds from a prompt's entry into the batch to its first token. ``each``: device time of one prompt.
+    """
 
     step: Number
     first: Number
-    """Seconds from a prompt's entry into the batch to its first token."""
+    each: Number
+    share: Number
+    tokens: Number
     decode: StepTime
     prompt: StepTime
-    tokens: Number
-    share: Number
 
 
 class Replica:
-    """One engine under a workload."""
+    """One engine under a workload.
+
+    ``accepted``: tokens that a step yields for a sequence, of ``width`` that it computes (speculative decoding).
+    """
 
     def __init__(self, steps: Steps, work: Work, limits: Limits, *, accepted: Number = 1.0, width: int = 1) -> None:
         self.steps, self.work, self.limits = steps, work, limits
         self.accepted, self.width = accepted, width
-        self.decode_steps = maximum(work.output_tokens / accepted - 1, 1)
+        self.decodes = maximum(work.output_tokens / accepted - 1, 0)
+        """Decode steps of one request."""
 
-    def at_users(self, users: Number) -> Steady:
-        """Return the state in a closed loop: each of ``users`` sends its next request when the last is answered."""
+    def at_users(self, users: Number, rounds: float = float("inf")) -> Steady:
+        """Return the state in a closed loop: each of ``users`` sends its next request when the last is answered.
+
+        ``rounds``: requests that each user sends; where they are few, means include the start, at which all prompts
+        come at once.
+        """
         places = minimum(users, self.limits.sequences)
-        found = self._closed(places)
-        rate, point = found
-        residence = point.first + self.decode_steps * point.step
-        waiting = maximum(users / rate - residence, 0.0)
-        return self._steady(rate, point, waiting, rate, if_at_most(users, self.limits.sequences, False, True))
+        rate, mean = self._closed(places)
+        residence = mean.first + self.decodes * mean.step
+        queue = maximum(users / rate - residence, 0.0)
+        full = if_at_most(users, self.limits.sequences, False, True)
+        steady = self._steady(rate, mean, queue, rate, full, step=mean.step)
+        return self._with_bursts(steady, mean, places, rounds)
 
     def at_rate(self, rate: Number) -> Steady:
         """Return the state under Poisson arrivals at ``rate`` requests per second.
 
-        Beyond saturation the state is that of all places taken, and ``stable`` is False.
+        Beyond saturation it is the state with all places taken: ``stable`` is False and the wait infinite.
         """
-        most, _ = self._closed(self.limits.sequences)
-        running = minimum(rate * self.decode_steps * self._point(0.0 * rate, 1.0).step, self.limits.sequences)
-        served = minimum(rate, 0.999 * most)
+        most, full = self._closed(self.limits.sequences)
+        served = minimum(rate, NEARLY * most)
+        step = full.decode.seconds * 1.0
+        mean = full
         for _ in range(2 * ROUNDS):
-            point = self._point(served, running)
-            running = 0.5 * running + 0.5 * minimum(served * self.decode_steps * point.step, self.limits.sequences)
-        residence = point.first + self.decode_steps * point.step
-        stable = if_at_most(rate, 0.999 * most, True, False)
-        queue = _wait(served / most, self.limits.sequences, residence, self.work.variation)
-        return self._steady(served, point, if_at_most(rate, 0.999 * most, queue, float("inf")), most, ~_array(stable))
+            running = minimum(served * self.decodes * step, self.limits.sequences)
+            mean = self._mean(running, served * step)
+            before, step = step, 0.5 * (step + mean.step)
+            if _settled(before, step):
+                break
+        residence = mean.first + self.decodes * mean.step
+        stable = if_at_most(rate, NEARLY * most, True, False)
+        wait = _wait(served / most, self.limits.sequences, residence, self.work.variation)
+        queue = if_at_most(rate, NEARLY * most, wait, float("inf"))
+        return self._steady(served, mean, queue, most, if_at_most(rate, NEARLY * most, False, True), stable=stable)
 
-    def _closed(self, places: Number) -> tuple[Number, _Point]:
-        """Return the rate at which ``places`` are always taken, and the steps there."""
-        running = places * 1.0
-        rate = 0.0 * running
+    def prompt_rate(self) -> Number:
+        """Return the requests per second of an engine that only reads prompts (disaggregated prefill)."""
+        return 1 / self._mean(0.0 * self.work.new, 1.0).each
+
+    def _closed(self, places: Number) -> tuple[Number, _Mean]:
+        """Return the rate at which ``places`` are always taken, and the mean step there."""
+        mean = self._mean(places * 1.0, 0.0 * places)
+        step, first = mean.step, mean.first
+        rate = places / (first + self.decodes * step)
         for _ in range(ROUNDS):
-            point = self._point(rate, running)
-            rate = places / (point.first + self.decode_steps * point.step)
-            running = minimum(rate * self.decode_steps * point.step, places)
-        return rate, self._point(rate, running)
+            running = minimum(rate * self.decodes * step, places)
+            mean = self._mean(running, rate * step)
+            before = first + self.decodes * step
+            step, first = 0.5 * (step + mean.step), 0.5 * (first + mean.first)
+            rate = places / (first + self.decodes * step)
+            if _settled(before, first + self.decodes * step):
+                break
+        return rate, mean
 
-    def _point(self, rate: Number, running: Number) -> _Point:
-        """Return the mean step with ``running`` sequences and ``rate`` prompts a second."""
-        return self._mixed(rate, running) if self.steps.engine.prefill == "mixed" else self._alone(rate, running)
+    def _mean(self, running: Number, arriving: Number) -> _Mean:
+        """Return the mean step with ``running`` sequences, into which ``arriving`` prompts come."""
+        if self.steps.engine.prefill == "mixed":
+            return self._mixed(running, arriving)
+        return self._alone(running, arriving)
 
     def _decode(self, running: Number, **prompts: Number) -> StepTime:
         batch = Batch(sequences=running, context=self.work.mean_context, width=self.width, **prompts)
         return self.steps.time(batch)
 
-    def _mixed(self, rate: Number, running: Number) -> _Point:
+    def _mixed(self, running: Number, arriving: Number) -> _Mean:
         """Return the mean over steps with and without prompts, which share one budget of tokens."""
         new = self.work.new
         decode = self._decode(running)
         room = maximum(self.limits.batched_tokens - running * self.width, 1.0)
-        step, tokens = decode.seconds, minimum(new, room)
-        for _ in range(2):
-            arriving = maximum(rate * step, 1e-9)
-            together = maximum(arriving / (1 - _exp(-arriving)), 1.0)  # prompts of a step that has any
-            tokens = minimum(together * new, room)
-            prompt = self._prompt_step(running, tokens)
-            share = minimum(arriving * new / tokens, 1.0)
-            step = (1 - share) * decode.seconds + share * prompt.seconds
+        some = maximum(arriving, 1e-9)
+        together = maximum(some / (1 - _exp(-some)), 1.0)  # prompts of a step that has any
+        tokens = minimum(together * new, room)
+        prompt = self._prompt_step(running, tokens)
+        share = minimum(some * new / tokens, 1.0)
+        step = (1 - share) * decode.seconds + share * prompt.seconds
         pieces = ceil_div(new, minimum(room, new) * 1.0)
-        first = step / 2 + pieces * prompt.seconds
-        extra = share * (prompt.seconds - decode.seconds) / step
-        return _Point(step=step, first=first, decode=decode, prompt=prompt, tokens=tokens, share=extra)
+        added = prompt.seconds - decode.seconds
+        return _Mean(
+            step=step, first=step / 2 + pieces * prompt.seconds, each=added * new / tokens,
+            share=share * added / step, tokens=tokens, decode=decode, prompt=prompt,
+        )  # fmt: skip
 
-    def _alone(self, rate: Number, running: Number) -> _Point:
-        """Return the decode step stretched by prompts, which the engine runs first and by themselves."""
-        new, budget = self.work.new, self.limits.batched_tokens
+    def _alone(self, running: Number, arriving: Number) -> _Mean:
+        """Return the decode step and the prompts that come during it, which the engine runs first, by themselves."""
+        new, budget = self.work.new, self.limits.batched_tokens * 1.0
         decode = self._decode(running)
-        step = decode.seconds
-        for _ in range(2):
-            together = minimum(maximum(rate * step, 1.0), maximum(budget / new, 1.0))
-            prompt = self._prompt_step(0.0 * running, minimum(together * new, budget * 1.0))
-            each = prompt.seconds * maximum(new / budget, 1.0) / together  # seconds of device time for one prompt
-            busy = minimum(rate * each, 0.95)
-            step = decode.seconds / (1 - busy)
-        first = decode.seconds / 2 + each * together + busy / (1 - busy) * each * (1 + self.work.variation**2) / 2
-        return _Point(
-            step=step, first=first, decode=decode, prompt=prompt, tokens=minimum(together * new, budget), share=busy
-        )
+        together = minimum(maximum(arriving, 1.0), maximum(budget / new, 1.0))
+        tokens = minimum(together * new, budget)
+        prompt = self._prompt_step(0.0 * running, tokens)
+        each = prompt.seconds * new / tokens
+        step = decode.seconds + arriving * each
+        share = arriving * each / step
+        # one prompt waits for half a step, for those before it (M/G/1 at the share's load), and for its own
+        load = minimum(share, NEARLY)
+        waiting = load / (1 - load) * each * (1 + self.work.variation**2) / 2
+        first = decode.seconds / 2 + minimum(waiting, running * each) + maximum(prompt.seconds, each)
+        return _Mean(step=step, first=first, each=each, share=share, tokens=tokens, decode=decode, prompt=prompt)
 
     def _prompt_step(self, running: Number, tokens: Number) -> StepTime:
         """Return a step that carries ``tokens`` of prompts: whole ones, or a piece of one halfway through."""
@@ -203,22 +236,56 @@ class Replica:
         seen = self.work.input_tokens - (new - chunk) / 2
         return self._decode(running, prompts=whole, chunk=chunk, seen=seen, finishing=tokens / new)
 
-    def _steady(self, rate: Number, point: _Point, queue: Number, saturation: Number, limited: Any) -> Steady:
+    def _steady(
+        self, rate: Number, mean: _Mean, queue: Number, saturation: Number, limited: Any, *,
+        step: Number = None, stable: Any = True,
+    ) -> Steady:  # fmt: skip
+        step = mean.step if step is None else step
         return Steady(
             rate=rate,
-            running=minimum(rate * self.decode_steps * point.step, self.limits.sequences),
-            step=point.step,
-            itl=point.step / self.accepted,
-            ttft=queue + point.first + self.steps.engine.request_s,
+            running=minimum(rate * self.decodes * step, self.limits.sequences),
+            step=step,
+            itl=step / self.accepted,
+            ttft=queue + mean.first + self.steps.engine.request_s,
             queue=queue,
             saturation=saturation,
-            stable=if_at_most(queue, 1e30, True, False),
-            prompt_share=point.share,
-            decode_step=point.decode,
-            prompt_step=point.prompt,
-            prompt_tokens=point.tokens,
+            stable=stable,
             limited=limited,
+            prompt_share=mean.share,
+            prompt_tokens=mean.tokens,
+            decode_step=mean.decode,
+            prompt_step=mean.prompt,
         )
+
+    def _with_bursts(self, steady: Steady, mean: _Mean, places: Number, rounds: float) -> Steady:
+        """Return the state with the share of requests whose prompts come all at once.
+
+        At the start of a run all do: 1/rounds of the requests. Where prompts run alone and first, requests that are
+        alike stay together: their decode phases end within ``spread`` of each other, and the next prompts come in a
+        burst again, the more so the longer it takes.
+        """
+        if rounds == float("inf") and self.work.spread is None:
+            return steady
+        from dataclasses import replace
+
+        budget = self.limits.batched_tokens * 1.0
+        whole = places * self.work.new
+        full = self._prompt_step(0.0 * places, minimum(whole, budget))
+        pieces = maximum(whole / budget, 1.0)
+        burst = full.seconds * pieces
+        wait = burst * (pieces + 1) / (2 * pieces)
+        share: Number = 1 / rounds
+        if self.steps.engine.prefill == "alone" and self.work.spread is not None:
+            apart = self.work.spread * self.decodes * mean.decode.seconds
+            share = maximum(share, burst / (burst + apart))
+        if self.steps.engine.prefill == "alone":
+            together = mean.decode.seconds + (burst - wait) / maximum(self.decodes, 1)
+            step = (1 - share) * steady.step + share * together
+        else:
+            step = steady.step
+        extra = self.steps.engine.request_s
+        ttft = (1 - share) * steady.ttft + share * (wait + extra + steady.queue)
+        return replace(steady, ttft=ttft, step=step, itl=step / self.accepted)
 
 
 def _wait(load: Number, places: Number, service: Number, variation: float) -> Number:
@@ -227,18 +294,17 @@ def _wait(load: Number, places: Number, service: Number, variation: float) -> Nu
     >>> round(_wait(0.5, 1, 2.0, 1.0), 6)  # M/M/1: ρ/(1 − ρ) · S
     2.0
     """
-    load = minimum(load, 0.999)
+    load = minimum(load, NEARLY)
     power = (2 * (places + 1)) ** 0.5 - 1
     return load**power / (places * (1 - load)) * service * (1 + variation**2) / 2
+
+
+def _settled(before: Number, after: Number) -> bool:
+    """Tell whether an iteration has come to rest, at every point of a sweep."""
+    change = abs(after / before - 1)
+    return bool(change.max() < SETTLED) if hasattr(change, "max") else bool(change < SETTLED)
 
 
 def _exp(value: Number) -> Number:
     """Return e^value for a number or an array."""
     return 2.718281828459045**value
-
-
-def _array(value: Any) -> Any:
-    """Return something that ``~`` negates as a truth value."""
-    import numpy as np
-
-    return np.asarray(value, dtype=bool)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from calc.algebra import Number, ceil_div, product
 from calc.layers import Block
 from calc.model import Model
-from calc.parallel import Layout, shard, stages
+from calc.parallel import Layout, is_expert, shard, stages
 from calc.records import Record, named_record
 from calc.schemes import Forms, stored_bytes
 from calc.serving.engines import Engine
@@ -38,13 +38,24 @@ def rank_blocks(model: Model, layout: Layout, *, mtp: bool = False) -> list[list
     return [shard(stage, layout) for stage in stages(model, layout, mtp=mtp)]
 
 
-def loaded(blocks: Iterable[Block], forms: Forms, engine: Engine, max_context: int | None) -> LoadedWeights:
+def loaded(
+    blocks: Iterable[Block],
+    forms: Forms,
+    engine: Engine,
+    max_context: int | None,
+    *,
+    without_experts: bool = False,
+) -> LoadedWeights:
     """Return what a rank with these tables holds in weights.
 
     ``max_context`` is the rows of the rotary table (the model's longest context), in 16 bits. An engine that absorbs
     the up-projections of latent attention keeps the products' matrices beside the stored ones, in 16 bits.
     """
     blocks = list(blocks)
+    if without_experts:
+        blocks = [
+            replace(block, operations=tuple(op for op in block.operations if not is_expert(op))) for block in blocks
+        ]
     stored = stored_bytes(_padded(blocks, forms, engine), forms)
     tables: Number = 0
     if engine.rotary_table and max_context:

@@ -22,8 +22,8 @@ def test_preset_passes_the_validation_of_a_users_file(name: str) -> None:
     assert again.version
 
 
-def test_all_four_engines_are_there() -> None:
-    assert NAMES == ["llama.cpp", "sglang", "tensorrt-llm", "vllm"]
+def test_engines_are_there() -> None:
+    assert NAMES == ["gpt-fast", "llama.cpp", "sglang", "tensorrt-llm", "vllm"]
 
 
 @pytest.mark.parametrize(

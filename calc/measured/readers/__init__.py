@@ -17,7 +17,7 @@ READERS: Mapping[str, tuple[str, ...]] = {
     "training": (),
     "memory": ("engine", "memory"),
     "operator": ("collectives", "operator"),
-    "inference": (),
+    "inference": ("inference",),
 }
 """Kind of row → the modules that may read it, in order."""
 

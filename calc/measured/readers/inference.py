@@ -1,0 +1,295 @@
+"""Rows of inference benchmarks: latency under load, offline throughput, decoding and prompts of single batches."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+
+from calc.measured.models import model_of
+from calc.measured.rows import Measurement, NotModelled, Prediction
+from calc.measured.setups import accelerator_of, cache_dtype_of, engine_of, weights_of
+from calc.model import Model
+from calc.parallel import Layout, is_expert
+from calc.serving.deployment import Deployment, Settings
+from calc.serving.steady import Replica, Steady, Work
+from calc.serving.steps import Batch
+
+ROUNDS = 10
+"""Requests that each user of a closed loop sends: ``--num-prompts`` is ten times the concurrency in InferenceX's runs
+(github.com/SemiAnalysisAI/InferenceX, benchmarks), vLLM's and SGLang's own examples."""
+SPREAD = 0.2
+"""Lengths of such runs are drawn from the upper fifth of the stated one (``--random-range-ratio 0.8``)."""
+
+DATASETS: Mapping[str, tuple[int, int]] = {
+    "llama2-70b": (294, 294),
+    "llama3.1-405b": (9_428, 684),
+    "llama3.1-8b": (870, 73),
+    "deepseek-r1": (800, 3_880),
+    "mixtral-8x7b": (300, 145),
+    "gptj": (870, 69),
+}
+"""Mean tokens in and out of MLPerf's data sets (mlcommons/inference, language/*/README.md; outputs are those of the
+reference runs, where a row does not state its own)."""
+
+
+def predict(row: Measurement) -> Prediction | None:
+    """Return latency in ms, tokens per second or their like, in the row's unit; None for other figures."""
+    reader = READ.get(row.metric)
+    return None if reader is None else reader(row)
+
+
+# ---- deployments
+
+
+def layout_of(row: Measurement, model: Model) -> Layout:
+    """Return the layout: degrees as stated, experts by ``moe_tp`` and ``moe_ep``, the rest of the devices as copies.
+
+    Where experts are divided over more ranks than attention is, attention's ranks are repeated (attention DP).
+    """
+    tp, pp = row.whole("tp", "tensor_parallel", default=0), row.whole("pp", default=1)
+    experts = any(is_expert(operation) for block in model.blocks() for operation in block.operations)
+    moe_tp, ep = row.whole("moe_tp", default=0), row.whole("moe_ep", "ep", default=1)
+    gpus = row.whole("num_gpus", "gpus", "num_chips", default=0)
+    tp = tp or max(gpus // pp, 1)
+    if experts and "attention-DP" in row.note and gpus > 1:
+        return Layout(dp=gpus, ep=gpus)
+    if not experts or ep * max(moe_tp, 1) <= 1 or ep * max(moe_tp, 1) == tp == moe_tp:
+        copies = gpus // (tp * pp) if gpus > tp * pp and row.first("dp") is None else row.whole("dp", default=1)
+        return Layout(tp=tp, pp=pp, dp=max(copies, 1))
+    ranks = max(tp, ep * max(moe_tp, 1))
+    etp = max(1, min(tp, moe_tp or tp // ep if tp >= ep else 1))
+    if ranks % tp or ranks % etp or tp % etp:
+        raise NotModelled(f"experts on moe_tp = {moe_tp}, ep = {ep} beside tp = {tp}")
+    return Layout(tp=tp, pp=pp, dp=ranks // tp, ep=ranks // etp, expert_tp=etp)
+
+
+def deployment_of(row: Measurement, layout: Layout | None = None, default_engine: str | None = None) -> Deployment:
+    """Return what was run, with the limits that the row states."""
+    model = model_of(row)
+    settings = Settings(
+        memory_fraction=row.first("gpu_memory_utilization", "mem_fraction_static", "kv_fraction"),
+        batched_tokens=row.first("max_num_batched_tokens", "chunked_prefill_size", "max_num_tokens"),
+        sequences=row.first("max_num_seqs", "max_batch_size") or row.first("concurrency"),
+    )
+    return Deployment(
+        model,
+        accelerator_of(row),
+        layout or layout_of(row, model),
+        engine_of(row, default_engine),
+        weights_dtype=weights_of(row, model),
+        cache_dtype=cache_dtype_of(row),
+        settings=settings,
+    )
+
+
+def lengths_of(row: Measurement) -> tuple[int, int]:
+    """Return tokens in and out of a request."""
+    name = row.text("model").removesuffix("-99.9").removesuffix("-99")
+    known = DATASETS.get(name, (0, 0)) if row.first("scenario") in ("Offline", "Server", "Interactive") else (0, 0)
+    outputs = row.first("osl", "output_tokens", "output_len", "mean_output_tokens", "gen_tokens") or known[1]
+    return row.whole("isl", "input_tokens", "input_len", default=known[0]), int(float(outputs))
+
+
+def work_of(row: Measurement, spread: float | None = None) -> Work:
+    """Return what each request asks for.
+
+    Raises:
+        NotModelled: the lengths are not stated.
+    """
+    inputs, outputs = lengths_of(row)
+    if not inputs or not outputs:
+        raise NotModelled("tokens in and out of a request are not stated")
+    cached = row.whole("shared_prefix_tokens", "cached_tokens", default=0) if row.first("prefix_caching") else 0
+    return Work(input_tokens=inputs, output_tokens=outputs, cached=min(cached, inputs - 1), spread=spread)
+
+
+# ---- latency under load
+
+
+def _loaded(row: Measurement) -> Steady:
+    """Return the steady state of one model copy; found once for the several figures of a run."""
+    key = json.dumps([row.config, row.note], sort_keys=True, default=str)
+    if key not in _STATES:
+        _STATES[key] = _state(row)
+    return _STATES[key]
+
+
+_STATES: dict[str, Steady] = {}
+
+
+def _state(row: Measurement) -> Steady:
+    """Return the steady state of one model copy at the row's rate or number of users."""
+    rate, users = row.first("request_rate_qps", "request_rate", "rate_qps"), row.first("concurrency", "users")
+    deployment = deployment_of(row)
+    copies = deployment.layout.dp
+    if rate is not None:
+        work = work_of(row)
+        found = Replica(deployment.steps, work, deployment.limits(work)).at_rate(float(rate) / copies)
+        if not found.stable:
+            raise NotModelled("more requests come than the deployment can answer: its queue has no steady state")
+        return found
+    if users is None:
+        raise NotModelled("neither a request rate nor a number of users is stated")
+    work = work_of(row, spread=SPREAD)
+    replica = Replica(deployment.steps, work, deployment.limits(work))
+    return replica.at_users(max(float(users) / copies, 1.0), rounds=ROUNDS)
+
+
+def _tpot(row: Measurement) -> Prediction:
+    return Prediction("serving.tpot", float(_loaded(row).itl) * _per_second(row))
+
+
+def _ttft(row: Measurement) -> Prediction:
+    return Prediction("serving.ttft", float(_loaded(row).ttft) * _per_second(row))
+
+
+def _per_second(row: Measurement) -> float:
+    return {"s": 1.0, "ms": 1e3, "us": 1e6}[row.unit]
+
+
+# ---- offline throughput
+
+
+def _offline(row: Measurement) -> Prediction:
+    """Return output tokens per second of all devices when every request is there from the start.
+
+    N requests leave at the rate R of full batches; at the end the batch empties, on average at half its size:
+    N·O / (N/R + half a residence).
+    """
+    gpus = row.whole("num_gpus", default=1)
+    model = model_of(row)
+    best = max((_throughput(row, layout) for layout in _layouts(row, model, gpus)), default=0.0)
+    if not best:
+        raise NotModelled("no layout of the stated devices holds the model")
+    return Prediction("serving.throughput", best)
+
+
+def _layouts(row: Measurement, model: Model, gpus: int) -> list[Layout]:
+    """Return the stated layout; where a benchmark leaves it open, one copy on 1, 2, 4, … devices."""
+    if row.first("tp", "tensor_parallel") is not None or gpus == 1:
+        return [layout_of(row, model)]
+    experts = any(is_expert(operation) for block in model.blocks() for operation in block.operations)
+    found = [Layout(tp=tp, dp=gpus // tp) for tp in (1, 2, 4, 8) if gpus % tp == 0]
+    if experts:
+        node = next(each for each in (8, 4, 2, 1) if gpus % each == 0)
+        found.append(Layout(dp=gpus, ep=node))
+    return found
+
+
+def _throughput(row: Measurement, layout: Layout) -> float:
+    from calc.errors import SpecError
+
+    try:
+        deployment = deployment_of(row, layout, "tensorrt-llm")
+        work = work_of(row)
+        limits = deployment.limits(work)
+    except SpecError:
+        return 0.0
+    replica = Replica(deployment.steps, work, limits)
+    requests = row.first("num_requests")
+    share = float(requests) / layout.dp if requests else float("inf")
+    state = replica.at_users(min(share, float(limits.sequences)))
+    rate = float(state.rate)
+    if share != float("inf"):
+        residence = float(state.ttft - state.queue) + float(replica.decodes) * float(state.step)
+        rate = share / (share / rate + residence / 2)
+    return rate * float(work.output_tokens) * layout.dp
+
+
+def _mlperf(row: Measurement) -> Prediction:
+    if row.first("scenario") != "Offline":
+        raise NotModelled(
+            f"the latency limits of the scenario {row.first('scenario')} bind, whose arrivals are not stated"
+        )
+    return _offline(row)
+
+
+def _all_at_once(row: Measurement) -> Prediction:
+    return _offline(row)
+
+
+# ---- single batches
+
+
+def _decode_speed(row: Measurement) -> Prediction:
+    """Return tokens per second of one batch that decodes, without prompts in between."""
+    batch = row.whole("batch_size", default=1)
+    start = row.whole("prompt_tokens", default=0)
+    new = re.search(r"\d+", str(row.first("gen_tokens", "new_tokens", "output_tokens") or ""))
+    context = start + (int(new.group()) if new else 128) / 2
+    deployment = deployment_of(row, _split(row), "gpt-fast")
+    step = deployment.steps.time(Batch(sequences=float(batch), context=context))
+    return Prediction("serving.decode", batch / float(step.seconds))
+
+
+def _prompt_speed(row: Measurement) -> Prediction:
+    """Return prompt tokens per second of one sequence, cut into steps as the engine does."""
+    tokens = row.whole("prompt_tokens", "seq_len", "isl")
+    deployment = deployment_of(row, _split(row), "gpt-fast")
+    size = min(deployment.batched_tokens, tokens)
+    step = Batch(prompts=1.0, chunk=size, seen=(tokens + size) / 2, finishing=size / tokens)
+    # stages work on different pieces at once, where there are pieces enough
+    pieces = tokens / size
+    stages = deployment.layout.pp
+    seconds = float(deployment.steps.time(step).seconds) * (pieces + stages - 1) / stages
+    return Prediction("serving.prefill", tokens / seconds)
+
+
+def _split(row: Measurement) -> Layout | None:
+    """Return the layers-apart layout of llama.cpp on several devices (``3090 24GB * 2``), None for what is stated."""
+    found = re.search(r"[*x×]\s*(\d+)\s*$", row.text("hardware"))
+    return Layout(pp=int(found.group(1))) if found and "llama" in row.text("engine") else None
+
+
+# ---- per device and per node
+
+
+def _per_gpu(row: Measurement) -> Prediction:
+    """Return tokens per second of one device in a phase run by itself (large expert parallelism, profiles)."""
+    phase = row.text("phase") or ("prefill" if "prefill" in row.metric else "decode")
+    model = model_of(row)
+    layout = _wide(row, model)
+    deployment = deployment_of(row, layout, "sglang")
+    if phase == "prefill":
+        length = row.whole("seq_len", "isl")
+        tokens = row.whole("tokens_per_gpu_batch", "max_prefill_tokens", default=length)
+        batch = Batch(
+            prompts=max(tokens / length, 1.0), chunk=min(length, tokens), seen=length, finishing=tokens / length
+        )
+        done = tokens / layout.tp
+    else:
+        context = row.first("kv_len", "mean_kv_len") or row.whole("isl") + row.whole("osl", default=0) / 2
+        sequences = row.whole("batch_per_gpu", "batch_size")
+        batch = Batch(sequences=float(sequences * layout.tp), context=float(context))
+        done = float(sequences)
+    seconds = deployment.steps.time(batch, overlapped=bool(row.first("two_batch_overlap"))).seconds
+    return Prediction("serving.throughput", done / float(seconds))
+
+
+def _wide(row: Measurement, model: Model) -> Layout:
+    ep = row.whole("ep", default=1)
+    if ep > 1:
+        return Layout(dp=ep, ep=ep)
+    return Layout(tp=row.whole("tp", default=row.whole("num_gpus", default=1)))
+
+
+READ: Mapping[str, Callable[[Measurement], Prediction]] = {
+    "tpot": _tpot,
+    "itl": _tpot,
+    "mean_tpot": _tpot,
+    "mean_itl": _tpot,
+    "inter_token_latency": _tpot,
+    "mean_inter_token_latency": _tpot,
+    "ttft": _ttft,
+    "mean_ttft": _ttft,
+    "time_to_first_token": _ttft,
+    "total_output_throughput": _offline,
+    "output_throughput": _all_at_once,
+    "tokens_per_second": _mlperf,
+    "decode_tokens_per_second": _decode_speed,
+    "prefill_tokens_per_second": _prompt_speed,
+    "prefill_tokens_per_second_per_gpu": _per_gpu,
+    "decode_tokens_per_second_per_gpu": _per_gpu,
+}
+"""Metric → how it is predicted."""

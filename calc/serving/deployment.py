@@ -1,0 +1,139 @@
+"""A model on accelerators under an engine: its memory, what bounds its batch, its steps."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from calc.algebra import Number, maximum, minimum
+from calc.errors import SpecError
+from calc.hardware import Accelerator
+from calc.layers import Block
+from calc.model import Model
+from calc.parallel import Layout, check
+from calc.records import Record, named_record
+from calc.roofline import Efficiency
+from calc.serving.cache import Capacity, capacity
+from calc.serving.engines import Engine
+from calc.serving.memory import ServingMemory, divide, peak_bytes
+from calc.serving.steady import Limits, Work
+from calc.serving.steps import Steps
+from calc.serving.weights import loaded
+from calc.units import dtype
+
+
+@named_record
+class Settings(Record):
+    """What a user may set on an engine; None is its default on the accelerator at hand."""
+
+    memory_fraction: float | None = None
+    batched_tokens: int | None = None
+    sequences: int | None = None
+    graphs: bool = True
+    host_experts: bool = False
+    """Routed experts stay in the host's memory."""
+
+
+class Deployment:
+    """One model copy on its layout; data-parallel copies are alike.
+
+    Raises:
+        SpecError: a layout that the model cannot have.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        accelerator: Accelerator,
+        layout: Layout,
+        engine: Engine,
+        *,
+        weights_dtype: str | None = None,
+        cache_dtype: str = "bf16",
+        settings: Settings | None = None,
+        calibration: Efficiency | None = None,
+        skew: float = 0,
+    ) -> None:
+        check(model, layout)
+        self.model, self.accelerator, self.layout, self.engine = model, accelerator, layout, engine
+        self.settings = settings or Settings()
+        self.cache_form = dtype(cache_dtype)
+        self.steps = Steps(
+            model, accelerator, layout, engine,
+            weights_dtype=weights_dtype, cache_dtype=cache_dtype, calibration=calibration, skew=skew,
+            host_experts=self.settings.host_experts,
+        )  # fmt: skip
+
+    @property
+    def batched_tokens(self) -> int:
+        """Tokens of one step at most."""
+        return self.settings.batched_tokens or self.engine.batched_tokens(self.accelerator)
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that run at once at most, however much cache there is."""
+        return self.settings.sequences or self.engine.sequences(self.accelerator)
+
+    @property
+    def stages(self) -> list[list[Block]]:
+        """The tables of one rank of every pipeline stage."""
+        return self.steps.stages
+
+    @cached_property
+    def memories(self) -> list[ServingMemory]:
+        """The division of a device's memory, for one rank of every pipeline stage."""
+        return [self._memory(blocks) for blocks in self.stages]
+
+    @property
+    def memory(self) -> ServingMemory:
+        """That of the stage with the least room for the cache."""
+        return min(self.memories, key=lambda memory: float(memory.cache))
+
+    def _memory(self, blocks: list[Block]) -> ServingMemory:
+        weights = loaded(
+            blocks, self.steps.weights, self.engine, self.model.max_context, without_experts=self.settings.host_experts
+        )
+        peak = peak_bytes(blocks, self.batched_tokens, self.sequences, self.model.vocab_size, self.engine)
+        return divide(
+            self.accelerator, self.engine, weights, peak,
+            fraction=self.settings.memory_fraction, batched_tokens=self.batched_tokens, sequences=self.sequences,
+            n_gpus=self.layout.tp * self.layout.pp, graphs=self.settings.graphs,
+        )  # fmt: skip
+
+    def capacity(self, context: Number, longest: Number | None = None) -> Capacity:
+        """Return what one model copy holds of sequences of ``context`` tokens: its stage that holds least."""
+        found = [
+            capacity(
+                blocks, self.cache_form, self.engine, memory.cache, context,
+                batched_tokens=self.batched_tokens, longest=longest,
+            )
+            for blocks, memory in zip(self.stages, self.memories, strict=True)
+        ]  # fmt: skip
+        least = found[0]
+        for other in found[1:]:
+            if float(other.allocated_sequences) < float(least.allocated_sequences):
+                least = other
+        return least
+
+    @property
+    def fits(self) -> bool:
+        """Whether the weights leave room for a cache."""
+        return float(self.memory.cache) > 0
+
+    def limits(self, work: Work) -> Limits:
+        """Return how many sequences a model copy runs at once: what its cache holds, what the engine allows.
+
+        An engine that admits a sequence with its blocks of the moment holds as many as fit at their mean length; one
+        that reserves room to the end, as many as fit at their longest.
+
+        Raises:
+            SpecError: not even one sequence fits.
+        """
+        context = work.longest if self.engine.reserves else work.mean_context
+        # one sequence must fit whole, whatever the others' mean is
+        most = minimum(
+            self.capacity(context).allocated_sequences, self.capacity(work.longest).allocated_sequences * 1e9
+        )
+        if not self.fits or float(self.capacity(work.longest).allocated_sequences) < 1:
+            raise SpecError("not one sequence fits")
+        places = minimum(maximum(most, 1.0), self.sequences)
+        return Limits(sequences=places, batched_tokens=self.batched_tokens)
