@@ -39,6 +39,8 @@ def command(
     ] = 0,
     updates: Annotated[int, typer.Option("--updates", help="Continual: how many.")] = 12,
     replay: Annotated[float, typer.Option("--replay", help="Continual: share of old tokens in an update.")] = 0.0,
+    precision: Annotated[str, typer.Option("--precision", help="bf16, fp16, fp8, bf16-true or fp32.")] = "bf16",
+    optimizer: Annotated[str, typer.Option("--optimizer", help="adam, adam8bit, muon, adafactor, sgd, ...")] = "adam",
     formula: Annotated[bool, typer.Option("--formula", help="Show the formula of every pass.")] = False,
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
@@ -63,6 +65,8 @@ def command(
         updates=updates,
         replay=replay,
         value_bytes=value_bytes,
+        precision=precision,
+        optimizer=optimizer,
         formulas=formula,
     )
     render(result, format)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from calc.algebra import Number
 from calc.costs import Setting
 from calc.generation import Generation, scored
 from calc.layers import Block
+from calc.memory import training_memory
+from calc.memory.optimizers import precision_of
 from calc.model import Model, Pass, flops_by_operation, parameters, training_flops
 from calc.operations import Einsum
 from calc.records import Record, named_record
 
 End = Literal["vocabulary", "sequence", "token"]
 """What a model ends in: logits, one reward for a sequence, one value for each token."""
-
-WEIGHT_BYTES: Final = 2
-GRADIENT_BYTES: Final = 2
-OPTIMIZER_BYTES: Final = 12
-"""Mixed-precision Adam: bf16 weights and gradients, fp32 master weights and two moments; 16 bytes a parameter.
-Source: Rajbhandari et al. 2020, arXiv:1910.02054 §3.1."""
 
 
 @named_record
@@ -43,7 +39,11 @@ class Phase(Record):
 
 @named_record
 class Held(Record):
-    """A model's states in memory, in bytes, all devices together: activations and caches are not among them."""
+    """A model in memory, in bytes, all devices together.
+
+    ``total`` are its states: weights, gradients, the optimizer's. ``activations``: what one sequence keeps for the
+    backward pass, none recomputed; how many sequences are in flight is the layout's choice.
+    """
 
     role: str
     model: str
@@ -51,11 +51,21 @@ class Held(Record):
     weights: int
     gradients: int
     optimizer: int
+    activations: int
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Weights, gradients and the optimizer's states."""
         return self.weights + self.gradients + self.optimizer
+
+
+@named_record
+class Training(Record):
+    """How models are trained, as far as memory depends on it: number formats, optimizer, the framework's gradients."""
+
+    precision: str = "bf16"
+    optimizer: str = "adam"
+    framework: str = "megatron"
 
 
 def blocks_of(model: Model, end: End) -> list[Block]:
@@ -63,17 +73,35 @@ def blocks_of(model: Model, end: End) -> list[Block]:
     return model.blocks() if end == "vocabulary" else scored(model, end)
 
 
-def held(role: str, model: Model, *, trained: bool, end: End = "vocabulary", extra: Sequence[Block] = ()) -> Held:
-    """Return the states of a model: trained ones keep gradients and the optimizer's, frozen ones bf16 weights."""
+def trained(role: str, model: Model, length: int, how: Training, *, end: End = "vocabulary", mtp: bool = False) -> Held:
+    """Return the states and activations of a model that is trained, as ``calc train`` finds them on one device."""
+    body = model if end == "vocabulary" else replace(model, head=None, pooler=None)
+    found = training_memory(
+        body, context=length, precision=how.precision, optimizer=how.optimizer, framework=how.framework, mtp=mtp
+    )
+    extra = model.mtp_blocks() if mtp else []
     count = int(parameters([*blocks_of(model, end), *extra]).total)
+    own = int(parameters([*body.blocks(), *extra]).total)
+    # a scalar end has as many bytes a parameter as the rest
+    weights, gradients, optimizer = (
+        round(part * count / own) for part in (found.weights, found.gradients, found.optimizer)
+    )
     return Held(
         role=role,
         model=model.name,
         parameters=count,
-        weights=WEIGHT_BYTES * count,
-        gradients=GRADIENT_BYTES * count if trained else 0,
-        optimizer=OPTIMIZER_BYTES * count if trained else 0,
+        weights=weights,
+        gradients=gradients,
+        optimizer=optimizer,
+        activations=round(found.activations),
     )
+
+
+def frozen(role: str, model: Model, how: Training, *, end: End = "vocabulary") -> Held:
+    """Return a model that is only run forward: its weights."""
+    count = int(parameters(blocks_of(model, end)).total)
+    weights = precision_of(how.precision).compute * count
+    return Held(role=role, model=model.name, parameters=count, weights=weights, gradients=0, optimizer=0, activations=0)
 
 
 def train(

@@ -13,7 +13,18 @@ from calc.errors import SpecError, UnknownName
 from calc.model import Model, training_flops
 from calc.model import Pass as Passes
 from calc.mtp import MTP
-from calc.objectives.parts import Held, Phase, forward, generate, held, setting_of, similarity_flops, train
+from calc.objectives.parts import (
+    Held,
+    Phase,
+    Training,
+    forward,
+    frozen,
+    generate,
+    setting_of,
+    similarity_flops,
+    train,
+    trained,
+)
 from calc.records import Record, named_record
 from calc.results import Cell, Figure, Grid, Result, Row
 
@@ -42,6 +53,7 @@ class Asked(Record):
     updates: int
     replay: float
     value_bytes: int
+    how: Training
 
     @property
     def length(self) -> int:
@@ -68,7 +80,7 @@ def _next_token(asked: Asked) -> Plan:
     logits = asked.batch * asked.length * asked.model.vocab_size
     return Plan(
         phases=(train("train", asked.model, asked.batch, asked.length),),
-        holds=(held("model", asked.model, trained=True),),
+        holds=(trained("model", asked.model, asked.length, asked.how),),
         formula="training_flops(batch, context) ≈ 6·N·tokens + attention",
         source="Radford et al. 2018; Kaplan et al. 2020, arXiv:2001.08361 §2.1",
         stored=(("logits", 4.0 * logits, "fp32, batch·context·V, unless the loss is fused"),),
@@ -92,7 +104,7 @@ def _multi_token(asked: Asked) -> Plan:
     further = Phase(name="prediction modules", model=model.name, sequences=asked.batch, tokens=count, flops=extra)
     return Plan(
         phases=(train("train", model, asked.batch, asked.length), further),
-        holds=(held("model and modules", model, trained=True, extra=modules),),
+        holds=(trained("model and modules", model, asked.length, asked.how, mtp=True),),
         formula="training_flops + K·(2·d²-map, layer, head) forward and backward",
         source="DeepSeek-V3, arXiv:2412.19437 §2.2; Gloeckle et al. 2024, arXiv:2404.19737",
         notes=notes,
@@ -122,9 +134,9 @@ def _contrastive(asked: Asked) -> Plan:
     )
     both = sides[0].flops + sides[1].flops
     even = both / asked.batch / (6 * width)
-    holds = [held("first tower", asked.model, trained=True)]
+    holds = [trained("first tower", replace(asked.model, head=None), asked.prompt, asked.how)]
     if asked.other:
-        holds.append(held("second tower", other, trained=True))
+        holds.append(trained("second tower", replace(other, head=None), asked.answer, asked.how))
     return Plan(
         phases=(*sides, matrix),
         holds=tuple(holds),
@@ -152,7 +164,7 @@ def _instruction(asked: Asked) -> Plan:
     share = asked.answer / asked.length
     return Plan(
         phases=(train("train", asked.model, asked.batch, asked.length),),
-        holds=(held("model", asked.model, trained=True),),
+        holds=(trained("model", asked.model, asked.length, asked.how),),
         formula="training_flops(batch, prompt + answer): masking the prompt's loss saves nothing",
         source="Ouyang et al. 2022, arXiv:2203.02155 §3.5; Wei et al. 2021, arXiv:2109.01652",
         notes=(f"{share:.0%} of the tokens are learned from",),
@@ -162,7 +174,7 @@ def _instruction(asked: Asked) -> Plan:
 def _reward(asked: Asked) -> Plan:
     return Plan(
         phases=(train("train on pairs", asked.model, 2 * asked.batch, asked.length, end="sequence"),),
-        holds=(held("reward model", asked.model, trained=True, end="sequence"),),
+        holds=(trained("reward model", asked.model, asked.length, asked.how, end="sequence"),),
         formula="training_flops(2·batch, prompt + answer) with a scalar in place of the vocabulary",
         source="Ouyang et al. 2022, arXiv:2203.02155 §3.5: −log σ(r(chosen) − r(rejected))",
     )
@@ -175,7 +187,7 @@ def _dpo(asked: Asked) -> Plan:
             forward("reference", asked.other or model, 2 * asked.batch, asked.length),
             train("train on pairs", model, 2 * asked.batch, asked.length),
         ),
-        holds=(held("policy", model, trained=True), held("reference", asked.other or model, trained=False)),
+        holds=(trained("policy", model, asked.length, asked.how), frozen("reference", asked.other or model, asked.how)),
         formula="forward(2·batch) of the reference + training_flops(2·batch): 4/3 of training on pairs",
         source="Rafailov et al. 2023, arXiv:2305.18290 eq. 7",
         notes=("log-probabilities of the reference may be stored once instead: then it is neither held nor run",),
@@ -197,10 +209,10 @@ def _ppo(asked: Asked) -> Plan:
             train("train critic", critic, count, length, end="token", times=asked.epochs),
         ),
         holds=(
-            held("policy", policy, trained=True),
-            held("critic", critic, trained=True, end="token"),
-            held("reference", policy, trained=False),
-            held("reward model", reward, trained=False, end="sequence"),
+            trained("policy", policy, asked.length, asked.how),
+            trained("critic", critic, asked.length, asked.how, end="token"),
+            frozen("reference", policy, asked.how),
+            frozen("reward model", reward, asked.how, end="sequence"),
         ),
         formula="generation + forward of policy, reference, reward, critic + epochs·(training of policy and critic)",
         source="Schulman et al. 2017, arXiv:1707.06347; Ouyang et al. 2022, arXiv:2203.02155 §3.5 and C.4",
@@ -216,10 +228,10 @@ def _grpo(asked: Asked) -> Plan:
         forward("log-probabilities", policy, count, length),
         forward("reference", policy, count, length),
     ]
-    holds = [held("policy", policy, trained=True), held("reference", policy, trained=False)]
+    holds = [trained("policy", policy, asked.length, asked.how), frozen("reference", policy, asked.how)]
     if asked.other:
         phases.append(forward("rewards", asked.other, count, length, end="sequence"))
-        holds.append(held("reward model", asked.other, trained=False, end="sequence"))
+        holds.append(frozen("reward model", asked.other, asked.how, end="sequence"))
     phases.append(train("train policy", policy, count, length, times=asked.epochs))
     return Plan(
         phases=tuple(phases),
@@ -272,7 +284,7 @@ def _distillation(asked: Asked) -> Plan:
             forward("teacher", teacher, sequences, asked.length),
             train("train student", student, sequences, asked.length),
         ),
-        holds=(held("student", student, trained=True), held("teacher", teacher, trained=False)),
+        holds=(trained("student", student, asked.length, asked.how), frozen("teacher", teacher, asked.how)),
         formula="forward of the teacher once + training_flops of the student; storage tokens·K·(value + index)",
         source="Hinton et al. 2015, arXiv:1503.02531; top-K: Gemma 3, arXiv:2503.19786 §2.2",
         stored=(
@@ -288,8 +300,8 @@ def _distillation(asked: Asked) -> Plan:
 def _continual(asked: Asked) -> Plan:
     if asked.tokens is None:
         raise SpecError("continual updates need the new tokens of one update: give --tokens")
-    trained = asked.tokens / (1 - asked.replay)
-    once = train("one update", asked.model, trained / asked.length, asked.length)
+    learned = asked.tokens / (1 - asked.replay)
+    once = train("one update", asked.model, learned / asked.length, asked.length)
     every = Phase(
         name=f"{asked.updates:,} updates",
         model=asked.model.name,
@@ -301,7 +313,7 @@ def _continual(asked: Asked) -> Plan:
     anew = (asked.updates + 1) / 2 * (1 - asked.replay)
     return Plan(
         phases=(every,),
-        holds=(held("model", asked.model, trained=True),),
+        holds=(trained("model", asked.model, asked.length, asked.how),),
         formula="updates·training_flops(new / (1 − replay))",
         source="Ibrahim et al. 2024, arXiv:2403.08763 (replay and re-warming)",
         whole=True,
@@ -344,6 +356,9 @@ def objective(
     updates: int = 12,
     replay: float = 0.0,
     value_bytes: int = 2,
+    precision: str = "bf16",
+    optimizer: str = "adam",
+    framework: str = "megatron",
     formulas: bool = False,
 ) -> Result:
     """Return what one step of a training objective costs: FLOPs by pass and model, memory by model, what is stored.
@@ -352,10 +367,11 @@ def objective(
     unless given); for contrastive alignment they are the tokens of the two towers. ``other`` is the second model: the
     tower, the reward model, the reference, the teacher. ``tokens`` make it a whole corpus (distillation) or one update
     (continual). ``formulas`` adds the formula of every pass (and imports sympy). FLOPs are matmul FLOPs of the tables,
-    forward and backward without recompute; memory is that of the models' states with Adam in mixed precision (16 bytes
-    a parameter, 2 for frozen models), all devices together.
+    forward and backward without recompute; memory is that of the models' states (weights, gradients, optimizer by
+    ``precision``, ``optimizer`` and ``framework``, as in training), all devices together, and of one sequence's
+    activations.
 
-    Not counted: activations, the loss itself, tokens that padding adds, communication.
+    Not counted: the loss itself, tokens that padding adds, communication.
 
     Raises:
         UnknownName: no such objective.
@@ -385,6 +401,7 @@ def objective(
         updates=updates,
         replay=replay,
         value_bytes=value_bytes,
+        how=Training(precision=precision, optimizer=optimizer, framework=framework),
     )
     _check(asked)
     plan = make(asked)
@@ -403,6 +420,9 @@ def objective(
         "memory": {
             "models": [{**vars(one), "total": one.total} for one in plan.holds],
             "total": sum(one.total for one in plan.holds),
+            "precision": precision,
+            "optimizer": optimizer,
+            "framework": framework,
         },
         "stored": [{"name": what.strip(), "bytes": size, "how": how} for what, size, how in plan.stored],
         "formula": plan.formula,
@@ -451,15 +471,15 @@ def _grid(title: str, asked: Asked, plan: Plan, flops: float) -> Grid:
     rows.append(_row("flops", "all passes", Figure(flops, "FLOP"), "", "", "", True))
     section = "Memory, states of the models"
     for one in plan.holds:
-        each = "trained, 16 bytes" if one.optimizer else "frozen, 2 bytes"
-        rows.append(
-            _row(
-                f"memory.{one.role}", one.role, Figure(one.total, "B"), "", f"{one.model}, {each} a parameter", section
-            )
-        )
+        each = one.total / one.parameters
+        said = f"{one.model}, {'trained' if one.optimizer else 'frozen'}, {each:.3g} bytes a parameter"
+        rows.append(_row(f"memory.{one.role}", one.role, Figure(one.total, "B"), "", said, section))
         section = ""
+        if one.activations:
+            kept = Figure(one.activations, "B")
+            rows.append(_row(f"activations.{one.role}", "  activations", kept, "", "of one sequence, none recomputed"))
     total = sum(one.total for one in plan.holds)
-    rows.append(_row("memory", "all models", Figure(total, "B"), "", "", "", True))
+    rows.append(_row("memory", "all models", Figure(total, "B"), "", "states, without activations", "", True))
     section = "Stored"
     for what, size, how in plan.stored:
         rows.append(_row(f"stored.{what.strip()}", what, Figure(size, "B"), "", how, section))

@@ -32,6 +32,7 @@ class HeldFacts(Document):
     weights: int
     gradients: int
     optimizer: int
+    activations: int = Field(description="of one sequence, none recomputed; not in the total")
     total: int
 
 
@@ -40,6 +41,9 @@ class ObjectiveMemory(Document):
 
     models: list[HeldFacts]
     total: int
+    precision: str
+    optimizer: str
+    framework: str
 
 
 class StoredFacts(Document):

@@ -16,6 +16,7 @@ import calc
 from calc.embedding import Pooler
 from calc.errors import CalcError
 from calc.generation import scored
+from calc.memory import training_memory
 from calc.model import Pass, flops_by_operation, training_flops
 from calc.objectives import OBJECTIVES
 from calc.objectives.parts import similarity_flops
@@ -127,11 +128,24 @@ def test_ppo_runs_four_models_and_trains_two() -> None:
     assert run["train critic"]["flops"] == 3 * critic
     assert run["values"]["flops"] == pytest.approx(critic / 3)
     held = {entry["role"]: entry for entry in data["memory"]["models"]}
-    assert held["policy"]["total"] == 16 * LLAMA.params().total
+    alone = training_memory(LLAMA, context=96)
+    assert held["policy"]["total"] == alone.weights + alone.gradients + alone.optimizer == 18 * LLAMA.params().total
+    assert held["policy"]["activations"] == alone.activations
+    gpt2 = calc.load("gpt2")
+    assert held["critic"]["parameters"] == gpt2.params().total + gpt2.d_model
+    assert held["critic"]["total"] == 18 * held["critic"]["parameters"]
     assert held["reference"]["total"] == 2 * LLAMA.params().total
     assert held["reward model"]["optimizer"] == held["reference"]["gradients"] == 0
     assert data["memory"]["total"] == sum(entry["total"] for entry in held.values())
     assert data["stored"][0]["bytes"] == LLAMA.cache(96, 2).bytes
+
+
+def test_the_optimizer_and_the_precision_are_those_of_training() -> None:
+    small = calc.objective("next-token", LLAMA, prompt=64, answer=64, optimizer="adam8bit", precision="bf16-true").data
+    mixed = calc.objective("next-token", LLAMA, prompt=64, answer=64).data
+    assert small["memory"]["total"] < mixed["memory"]["total"] / 2
+    with pytest.raises(CalcError, match="adam8bit"):
+        calc.objective("next-token", LLAMA, optimizer="adam8")
 
 
 def test_grpo_shares_prompts_and_needs_no_critic() -> None:
