@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 
 from calc.attention.gqa import GQA
-from calc.masks import Causal, Chunk, Full, Mask, Window
+from calc.grid_masks import Windows
+from calc.masks import KINDS, Budget, Causal, Chunk, Full, Mask, Window
 from calc.reference.base import Cache, Twin
 from calc.reference.gqa import GQATwin, alibi_slopes, relative_buckets
 from calc.reference.masks import kept, visible
+from calc.sparse_masks import Local, Strided
 
 PLAIN = GQA(n_heads=6, n_kv_heads=2, head_dim=8, rotary_dim=8)
 
@@ -88,6 +91,58 @@ class TestMasks:
         assert kept(Window(window=3), 7).tolist() == [4, 5, 6]
         assert kept(Chunk(window=3), 7).tolist() == [4, 5, 6]
         assert kept(Causal(), 3).tolist() == [0, 1, 2]
+
+
+PLANE = Windows(window_side=2, grid_width=3)
+BRUTE: list[tuple[Mask, Callable[[int, int], bool]]] = [
+    (Causal(), lambda p, j: j <= p),
+    (Full(), lambda p, j: True),
+    (Window(window=3), lambda p, j: p - 3 < j <= p),
+    (Chunk(window=4), lambda p, j: j <= p and j // 4 == p // 4),
+    (Strided(window=2, stride=3), lambda p, j: j <= p and (j > p - 2 or j in (0, 3, 6, 9, 12))),
+    (Budget(n_sinks=2, window=3), lambda p, j: j <= p and (j < 2 or j > p - 3)),
+    (Local(window=2), lambda p, j: abs(p - j) <= 2),
+    (Local(window=1, n_global=2), lambda p, j: abs(p - j) <= 1 or p < 2 or j < 2),
+    (PLANE, lambda p, j: (p // 3 // 2, p % 3 // 2) == (j // 3 // 2, j % 3 // 2)),
+]
+"""Each mask beside its definition, for a query at p and a key at j."""
+
+
+class TestAttentionItself:
+    """The twin against PyTorch's own attention, and sparse patterns against a matrix of what each query sees."""
+
+    @pytest.mark.parametrize(("mask", "sees"), BRUTE, ids=[mask.kind for mask, _ in BRUTE])
+    def test_a_pattern_equals_its_matrix(self, mask: Mask, sees: Callable[[int, int], bool]) -> None:
+        n, made = 12, twin(replace(PLAIN, mask=mask, rotary_dim=None))
+        x = inputs(n)
+        matrix = torch.tensor([[sees(p, j) for j in range(n)] for p in range(n)])
+        q, k, v = (getattr(made, f"{name}_proj")(x).unflatten(-1, (-1, 8)).transpose(1, 2) for name in "qkv")
+        k, v = (part.repeat_interleave(3, 1) for part in (k, v))  # one key-value head for three query heads
+        seen = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=matrix)
+        torch.testing.assert_close(made(x), made.o_proj(seen.transpose(1, 2).flatten(2)))
+
+    def test_every_mask_of_positions_is_among_them(self) -> None:
+        data_decides = {
+            "topk",
+            "topk_blocks",
+            "topk_compressed",
+            "compressed",
+            "merged",
+            "bigbird",
+        }  # have tests of their own
+        assert {mask.kind for mask, _ in BRUTE} == set(KINDS) - data_decides
+
+    def test_all_heads_are_pytorch_s_multi_head_attention(self) -> None:
+        made = twin(GQA(n_heads=3, n_kv_heads=3, head_dim=6, qkv_bias=True, o_bias=True, mask=Full()))
+        theirs = torch.nn.MultiheadAttention(18, 3, batch_first=True)
+        own = made.state_dict()
+        joined = {kind: torch.cat([own[f"{part}_proj.{kind}"] for part in "qkv"]) for kind in ("weight", "bias")}
+        theirs.load_state_dict(
+            {f"in_proj_{kind}": tensor for kind, tensor in joined.items()}
+            | {f"out_proj.{kind}": own[f"o_proj.{kind}"] for kind in joined}
+        )
+        x = inputs()
+        torch.testing.assert_close(made(x), theirs(x, x, x, need_weights=False)[0])
 
 
 class TestPositions:
