@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from calc.calibration import record_calibration
 from calc.calibration.device import Facts, LayerSizes, TorchDevice
 from calc.calibration.fitting import HELD_OUT, fit, split, summary
 from calc.calibration.points import Point, points
-from calc.calibration.report import record_calibration, result
+from calc.calibration.report import result
 from calc.calibration.run import Found, layer_kernels, run
 from calc.catalog import load_accelerator
 from calc.errors import SpecError

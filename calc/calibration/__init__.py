@@ -6,6 +6,50 @@ them on points that took no part in the fit and on whole layers, and returns wha
 
 from __future__ import annotations
 
-from calc.calibration.report import calibrate, record_calibration
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
 
-__all__ = ["calibrate", "record_calibration"]
+from calc.errors import MissingExtra
+from calc.results import Result
+
+Progress = Callable[[str, int, int], None]
+"""Told what is measured next, how many shapes are done, and how many there are."""
+
+
+def calibrate(
+    device: Literal["cpu", "cuda"] = "cpu",
+    *,
+    seconds: float | None = None,
+    forms: Sequence[str] = (),
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Measure a device for about ``seconds`` (45 on a CPU, 120 on a GPU) and fit the constants of the time model.
+
+    ``forms``: the formats of products and attention, by default fp32 on a CPU and bf16 on a GPU. ``threads``: of a CPU,
+    by default PyTorch's number. The result holds the device, its constants, the errors on points that were not fitted,
+    whole layers predicted and measured in the same run, and every measurement. ``record_calibration`` writes it,
+    ``--calibration`` and ``kernel_table(calibration=...)`` read it.
+
+    Raises:
+        MissingExtra: PyTorch is not installed.
+        SpecError: there is no such device; the time does not suffice.
+    """
+    if find_spec("torch") is None:
+        raise MissingExtra("calibration needs PyTorch: pip install 'transformer-calc[torch]'")
+    from calc.calibration.report import measure
+
+    return measure(device, seconds, tuple(forms), threads, progress)
+
+
+def record_calibration(result: Result, path: str | Path) -> Path:
+    """Write the file of a calibration; an existing one is replaced in one step.
+
+    Raises:
+        SpecError: the folder does not exist or cannot be written to.
+    """
+    from calc.calibration.report import write
+
+    return write(result, path)

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
 from calc.calibration.fitting import summary
-from calc.calibration.run import Found, run
+from calc.calibration.run import Found, Progress, run
 from calc.errors import SpecError
+from calc.recording import write_json
 from calc.results import Figure, Grid, Result, Row
+from calc.roofline.calibrated import CALIBRATION_VERSION
 
 RESTLESS = 0.1
 """Half of the shapes vary by more than this only where something else runs."""
 DEFAULT_SECONDS = {"cpu": 45.0, "cuda": 120.0}
 
 
-def calibrate(
-    device: Literal["cpu", "cuda"] = "cpu",
-    *,
-    seconds: float | None = None,
-    forms: Sequence[str] = (),
-    threads: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+def measure(
+    device: str, seconds: float | None, forms: tuple[str, ...], threads: int | None, progress: Progress | None
 ) -> Result:
-    """Measure a device for about ``seconds`` (45 on a CPU, 120 on a GPU) and fit the constants of the time model.
-
-    ``forms``: the formats of products and attention, by default fp32 on a CPU and bf16 on a GPU. ``threads``: of a CPU,
-    by default PyTorch's number.
-
-    The result holds the device, its constants, the errors on points that were not fitted, whole layers predicted and
-    measured in the same run, and every measurement. ``record_calibration`` writes it; ``--calibration`` reads it.
-
-    Raises:
-        SpecError: there is no such device; the time does not suffice.
-    """
+    """Return what a device was measured to be."""
     import torch
 
     from calc.calibration.device import TorchDevice
@@ -48,10 +30,8 @@ def calibrate(
     if threads is not None and (threads < 1 or device != "cpu"):
         raise SpecError(f"threads = {threads}: a CPU has one or more")
     versions = {"torch": torch.__version__, **({"cuda": str(torch.version.cuda)} if device == "cuda" else {})}
-    found = run(
-        TorchDevice(device, tuple(forms), threads), seconds or DEFAULT_SECONDS.get(device, 45.0), versions, progress
-    )
-    return result(found)
+    measured = TorchDevice(device, forms, threads)
+    return result(run(measured, seconds or DEFAULT_SECONDS[device], versions, progress))
 
 
 def result(found: Found) -> Result:
@@ -137,23 +117,6 @@ def _notes(found: Found) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def record_calibration(result: Result, path: str | Path) -> Path:
-    """Write a calibration's file; an existing one is replaced in one step, so that no reader sees half of it.
-
-    Raises:
-        SpecError: the folder does not exist or cannot be written to.
-    """
-    from calc.roofline.calibrated import CALIBRATION_VERSION
-
-    target = Path(path)
-    data: dict[str, Any] = {"schema_version": CALIBRATION_VERSION, "kind": "calibration", **result.data}
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1, allow_nan=False)
-            file.write("\n")
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except OSError as error:
-        raise SpecError(f"{target} cannot be written: {error.strerror}") from None
-    return target
+def write(result: Result, path: str | Path) -> Path:
+    """Write a calibration's file."""
+    return write_json({"schema_version": CALIBRATION_VERSION, "kind": "calibration", **result.data}, path)

@@ -17,15 +17,20 @@ def command(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every mechanism and every preset.")] = False,
     device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where PyTorch runs.")] = "cpu",
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="File for the record: device, date, versions, every figure.")
+    ] = None,
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
     """Prove the formulas: build each architecture small in PyTorch, run it, count, compare; exit 1 on a difference."""
     from calc.report import render
     from calc.report.progress import progress
-    from calc.validate import prove
+    from calc.validate import prove, record_proof
 
     with progress() as advance:
         result = prove(targets or (), everything=everything, device=device, progress=advance)
+    if output is not None:
+        record_proof(result, output)
     render(result, format)
     if result.failed:
         sys.exit(1)

@@ -30,6 +30,19 @@ class ProofFacts(Document):
     checks: list[CheckFacts]
 
 
+class FootprintFacts(Document):
+    """Peak memory and time of one pass of a twin, on a device that tells them. Units: bytes, seconds."""
+
+    target: str
+    phase: Literal["forward", "training"]
+    batch: int
+    tokens: int
+    resident: int = Field(description="allocated before the pass")
+    peak: int = Field(description="the most at once, what was allocated before included")
+    seconds: float = Field(description="median")
+    modelled: float | None = Field(description="the time model's, where the device is a known accelerator")
+
+
 class Validate(Answer):
     """``calc validate``."""
 
@@ -39,4 +52,5 @@ class Validate(Answer):
     holds: bool
     figures: int
     differ: int
+    measured: list[FootprintFacts] = Field(description="on a GPU; empty elsewhere")
     targets: list[ProofFacts]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from importlib.util import find_spec
+from pathlib import Path
 
 from calc.errors import MissingExtra
+from calc.recording import write_json
 from calc.results import Result
 
 Progress = Callable[[str, int, int], None]
@@ -23,6 +26,8 @@ def prove(
     read and write unfused, bytes of cache and state after a prefill and after each step. ``calc.validate.rules`` lists
     the operations whose small work or traffic is not compared, and why.
 
+    On a GPU (``device="cuda"``) peak allocated memory and the time of every sample's passes are measured beside.
+
     Without targets every mechanism is proven; ``everything`` adds every preset. The result has ``failed`` set if any
     figure differs by one.
 
@@ -37,3 +42,15 @@ def prove(
 
     chosen = list(targets)
     return result(prove_all(subjects(chosen, everything), device, progress), detailed=bool(chosen))
+
+
+def record_proof(result: Result, path: str | Path) -> Path:
+    """Write a proof as a record that can be kept and cited: device, date, versions, every figure, what was measured.
+
+    An existing file is replaced in one step.
+
+    Raises:
+        SpecError: the folder does not exist or cannot be written to.
+    """
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return write_json({**result.to_dict(), "date": now}, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from calc import __version__
@@ -32,6 +33,8 @@ def result(proof: Proof, *, detailed: bool) -> Result:
     grids = [_table(name, checks) for name, checks in proof.checks.items()] if detailed else [_lines(proof)]
     if wrong and not detailed:
         grids.append(_differences(wrong))
+    if proof.footprints:
+        grids.append(_measured(proof))
     return Result("validate", _data(proof, wrong), tuple(grids), (_summary(proof, wrong),), failed=bool(wrong))
 
 
@@ -101,6 +104,28 @@ def _differences(wrong: list[Check]) -> Grid:
     return Grid("Differences", COLUMNS, tuple(rows))
 
 
+def _measured(proof: Proof) -> Grid:
+    """Return peak memory and time of every sample, as a device told them."""
+    rows = [
+        Row(
+            f"{one.target}.{one.phase}",
+            (
+                one.target,
+                one.phase,
+                f"{one.batch} × {one.tokens}",
+                Figure(one.resident, "B"),
+                Figure(one.peak, "B"),
+                Figure(one.seconds, "s"),
+                Figure(one.modelled, "s", "modelled"),
+            ),
+        )
+        for one in proof.footprints
+    ]
+    columns = ("", "pass", "tokens", "allocated before", "peak", "time", "time model")
+    notes = ("peak: max_memory_allocated; time: median between events; time model: eager kernels launched by the host",)
+    return Grid(f"Measured on {proof.device}", columns, tuple(rows), notes)
+
+
 def _data(proof: Proof, wrong: list[Check]) -> dict[str, Any]:
     return {
         "device": proof.device,
@@ -108,6 +133,7 @@ def _data(proof: Proof, wrong: list[Check]) -> dict[str, Any]:
         "holds": not wrong,
         "figures": len(proof.all),
         "differ": len(wrong),
+        "measured": [asdict(one) for one in proof.footprints],
         "targets": [
             {
                 "name": name,

@@ -10,6 +10,8 @@ import torch
 
 from calc import catalog
 from calc.errors import SpecError, UnknownName
+from calc.hardware import Accelerator
+from calc.identify import find_accelerator
 from calc.modality.tower import Tower
 from calc.model import Block, Model, Pass, environment, running
 from calc.operations import Counts
@@ -17,6 +19,7 @@ from calc.records import Record, record
 from calc.reference.base import Key, parameters_by_operation
 from calc.units import dtype
 from calc.validate.elementwise import ElementCounter
+from calc.validate.footprint import CudaMeter, Footprint, Meter, footprints
 from calc.validate.instruments import MatmulCounter
 from calc.validate.rules import by_rule, compared, operands
 from calc.validate.samples import Sample, kinds, samples
@@ -228,6 +231,8 @@ class Proof(Record):
     checks: Mapping[str, tuple[Check, ...]]
     device: str
     torch_version: str
+    footprints: tuple[Footprint, ...] = ()
+    """Peak memory and time of every sample, where there is a device that tells them."""
 
     @property
     def all(self) -> list[Check]:
@@ -236,14 +241,23 @@ class Proof(Record):
 
 
 def prove_all(
-    wanted: Mapping[str, tuple[Sample, ...]], device: str, progress: Callable[[str, int, int], None] | None = None
+    wanted: Mapping[str, tuple[Sample, ...]],
+    device: str,
+    progress: Callable[[str, int, int], None] | None = None,
+    meter: Meter | None = None,
 ) -> Proof:
     """Prove samples under their names; models that shrink to the same structure are run once.
+
+    On a GPU, peak memory and time are measured too; ``meter`` measures them elsewhere.
 
     Raises:
         SpecError: there is no such device.
     """
     described = _device(device)
+    if meter is None and device.startswith("cuda"):
+        meter = CudaMeter(device)
+    accelerator = _named(described)
+    measured: list[Footprint] = []
     known: dict[Sample, list[Check]] = {}
     found: dict[str, tuple[Check, ...]] = {}
     for done, (name, group) in enumerate(wanted.items()):
@@ -254,12 +268,27 @@ def prove_all(
             structure = _anonymous(sample)
             if structure not in known:
                 known[structure] = prove(structure, device)
-            label = f"{name}: {sample.name}" if len(group) > 1 else name
+                if meter is not None:
+                    taken = footprints(structure, device, meter, accelerator)
+                    measured += [replace(each, target=_label(name, sample, group)) for each in taken]
+            label = _label(name, sample, group)
             checks += [replace(check, target=label) for check in known[structure]]
         found[name] = tuple(checks)
     if progress:
         progress("", len(wanted), len(wanted))
-    return Proof(found, described, torch.__version__)
+    return Proof(found, described, torch.__version__, tuple(measured))
+
+
+def _label(name: str, sample: Sample, group: tuple[Sample, ...]) -> str:
+    return f"{name}: {sample.name}" if len(group) > 1 else name
+
+
+def _named(described: str) -> Accelerator | None:
+    """Return the accelerator that a device's name means, if any."""
+    try:
+        return find_accelerator(described)
+    except SpecError:
+        return None
 
 
 def _anonymous(sample: Sample) -> Sample:
