@@ -15,7 +15,12 @@ def command(
         list[str] | None,
         typer.Argument(metavar="[MODEL|MECHANISM]...", help="What to prove.  [default: every mechanism]"),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every mechanism and every preset.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every mechanism, every preset, and the collectives.")
+    ] = False,
+    collectives: Annotated[
+        bool, typer.Option("--collectives", help="What sharded models send, as four processes; targets are its cases.")
+    ] = False,
     device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where PyTorch runs.")] = "cpu",
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="File for the record: device, date, versions, every figure.")
@@ -28,7 +33,7 @@ def command(
     from calc.validate import prove, record_proof
 
     with progress() as advance:
-        result = prove(targets or (), everything=everything, device=device, progress=advance)
+        result = prove(targets or (), everything=everything, collectives=collectives, device=device, progress=advance)
     if output is not None:
         record_proof(result, output)
     render(result, format)

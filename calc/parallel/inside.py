@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Literal
 
-from calc.algebra import Number, exact_div
+from calc.algebra import Number, exact_div, product
 from calc.dims import LEGEND
 from calc.model import Block, Pass
 from calc.operations import Einsum, Elementwise, Lookup, Norm, Operation, Softmax
@@ -24,7 +24,8 @@ from calc.tensors import WHOLE, extent
 from calc.units import Format
 
 COUNT_BYTES = 8
-"""Of the number of tokens for an expert, which ranks tell each other before they exchange tokens (int64)."""
+"""Of the number of tokens for an expert, which ranks tell each other before they exchange tokens, and of the number of
+an expert (int64)."""
 STATISTIC_BYTES = 4
 """Of the sums of a norm or a softmax whose elements several ranks have (fp32)."""
 OPPOSITE: dict[Kind, Kind] = {
@@ -94,6 +95,9 @@ class Walk:
         waiting = [name for name in names if name in self.partial]
         if waiting and self.linear(operation, names):
             self.partial[operation.name] = self.summed(operation)
+            for name, dims in self.read(operation, names):
+                if name not in self.partial:  # a factor, of whose gradient each rank then has a part
+                    self.gather(name, dims, weighted=False)
             for name in waiting:
                 del self.partial[name]
             return
@@ -130,8 +134,16 @@ class Walk:
         return "".join(x for x in letters_of(operation) if x in self.divided and x not in operation.output)
 
     def linear(self, operation: Operation, names: list[str]) -> bool:
-        """Tell whether partial sums pass an operation: a sum of such, or a product with a factor of fewer letters."""
-        if not isinstance(operation, Elementwise) or isinstance(operation, Softmax) or operation.weights:
+        """Tell whether partial sums pass an operation: a sum of such, or a product with a factor of fewer letters.
+
+        With sequence parallelism they do not: the factor is known for a share of the tokens.
+        """
+        if (
+            self.sequence
+            or not isinstance(operation, Elementwise)
+            or isinstance(operation, Softmax)
+            or operation.weights
+        ):
             return False
         others = [name for name in names if name not in self.partial]
         return all(name in self.made and set(self.made[name].output) < set(operation.output) for name in others)
@@ -236,23 +248,19 @@ class Walk:
     def between_shares(self, name: str, tokens: Number, form: Format, *, there: bool) -> None:
         """Every rank has tokens of its own: they go to ``ep`` ranks, and to all that share an expert's width."""
         layout = self.layout
+        joint = {"size": layout.ep * layout.etp, "stride": 1}
         if self.ways.dispatch == "all_gather" or layout.ep == 1:
-            for axis, ranks in (("ep", layout.ep), ("expert_tp", layout.etp)):
-                tokens = tokens * ranks
-                self.there_and_back("all_gather", axis, name, form.bytes(tokens), there=there)  # type: ignore[arg-type]
+            self.gathered_by_all(name, tokens, form, joint, there=there)
             return
         sent = tokens * self.copies()
         if there:
-            experts = self.local.letters["e"]
-            counts = COUNT_BYTES * experts * layout.ep * layout.etp
-            self.forward.append(replace(self.made_of("all_gather", "ep", name, counts, "forward"),
-                                        size=layout.ep * layout.etp, stride=1))  # fmt: skip
+            self.counts(name, joint)
         steps: list[tuple[Kind, Group, Number]] = [
             ("all_to_all", "ep", form.bytes(sent)),
             ("all_gather", "expert_tp", form.bytes(sent * layout.etp)),
         ]
-        for kind, axis, size in steps if there else reversed(steps):
-            self.there_and_back(kind, axis, name, size, there=there)
+        for kind, axis, amount in steps if there else reversed(steps):
+            self.there_and_back(kind, axis, name, amount, there=there)
 
     def between_copies(self, name: str, tokens: Number, form: Format, *, there: bool) -> None:
         """Tensor-parallel ranks have the same tokens: each keeps those for its experts; other replicas' are exchanged.
@@ -260,16 +268,33 @@ class Walk:
         What tensor-parallel ranks then have of a token's result is a partial sum.
         """
         layout = self.layout
-        outer = layout.ep * layout.etp // layout.tp
-        if outer > 1:
-            if self.ways.dispatch == "all_gather":
-                kind: Kind = "all_gather"
-                size = form.bytes(tokens * outer)
-            else:
-                kind, size = "all_to_all", form.bytes(exact_div(tokens * self.copies() * layout.etp, layout.tp))
-            self.there_and_back(kind, "ep", name, size, there=there, outer=outer)
+        outer = {"size": layout.ep * layout.etp // layout.tp, "stride": layout.tp}
+        if outer["size"] > 1 and self.ways.dispatch == "all_gather":
+            self.gathered_by_all(name, tokens, form, outer, there=there)
+        elif outer["size"] > 1:
+            if there:
+                self.counts(name, outer)
+            amount = form.bytes(exact_div(tokens * self.copies() * layout.etp, layout.tp))
+            self.there_and_back("all_to_all", "ep", name, amount, there=there, group=outer)
         if there:
             self.gather(name, f"bt{self.width}", weighted=True)
+
+    def gathered_by_all(self, name: str, tokens: Number, form: Format, group: dict[str, int], *, there: bool) -> None:
+        """Every rank gets all tokens of a group, with what the router says of them; sums go back to the owners."""
+        ranks = group["size"]
+        self.there_and_back("all_gather", "ep", name, form.bytes(tokens * ranks), there=there, group=group)
+        if there and ranks > 1:
+            choices = exact_div(tokens, product(self.local.letters[x] for x in self.width)) * self.local.letters["j"]
+            weights = self.wire.of("activation").bytes(choices * ranks)
+            self.there_and_back("all_gather", "ep", "choice", weights, there=True, group=group)
+            one = self.made_of("all_gather", "ep", "choice", COUNT_BYTES * choices * ranks, "forward")
+            self.forward.append(replace(one, size=ranks, stride=group["stride"]))
+
+    def counts(self, name: str, group: dict[str, int]) -> None:
+        """Note that ranks tell each other how many tokens they have for each expert."""
+        amount = COUNT_BYTES * self.local.letters["e"] * group["size"]
+        one = self.made_of("all_gather", "ep", name, amount, "forward")
+        self.forward.append(replace(one, size=group["size"], stride=group["stride"]))
 
     def copies(self) -> Number:
         """Return how often a token is sent: to each of its experts, or once to each rank that holds one of them."""
@@ -277,14 +302,21 @@ class Walk:
         return ep * (1 - (1 - 1 / ep) ** chosen) if self.ways.dispatch == "once_per_rank" else chosen
 
     def there_and_back(
-        self, kind: Kind, axis: Group, name: str, amount: Number, *, there: bool, outer: int = 0
+        self,
+        kind: Kind,
+        axis: Group,
+        name: str,
+        amount: Number,
+        *,
+        there: bool,
+        group: dict[str, int] | None = None,
     ) -> None:
         """Note an exchange of the way to the experts (or its opposite on the way from them), and the gradient's."""
         ways: tuple[Kind, Kind] = (kind, OPPOSITE[kind])
         forward, backward = ways if there else ways[::-1]
         one = self.made_of(forward, axis, name, amount, "forward")
-        if outer:
-            one = replace(one, size=outer, stride=self.layout.tp)
+        if group:
+            one = replace(one, size=group["size"], stride=group["stride"])
         if one.size > 1:
             self.forward.append(one)
             self.backward.append(replace(one, kind=backward, direction="backward"))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from calc.errors import MissingExtra
+from calc.errors import MissingExtra, SpecError
 from calc.recording import write_json
 from calc.results import Result
 
@@ -16,7 +17,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def prove(
-    targets: Iterable[str] = (), *, everything: bool = False, device: str = "cpu", progress: Progress | None = None
+    targets: Iterable[str] = (),
+    *,
+    everything: bool = False,
+    collectives: bool = False,
+    device: str = "cpu",
+    progress: Progress | None = None,
 ) -> Result:
     """Prove models and mechanisms against PyTorch, operation by operation: formula, count, difference.
 
@@ -28,8 +34,11 @@ def prove(
 
     On a GPU (``device="cuda"``) peak allocated memory and the time of every sample's passes are measured beside.
 
-    Without targets every mechanism is proven; ``everything`` adds every preset. The result has ``failed`` set if any
-    figure differs by one.
+    Without targets every mechanism is proven; ``everything`` adds every preset, and the collectives. ``collectives``
+    proves those alone (targets are then names of its cases): small models under layouts of tensor, sequence, expert,
+    context, data (ZeRO) and pipeline parallelism run as four processes, and what they send to each other is compared
+    with what their tables imply: kind, calls, bytes; and their results with those of the undivided model. The result
+    has ``failed`` set if any figure differs by one.
 
     Raises:
         MissingExtra: PyTorch is not installed.
@@ -41,7 +50,19 @@ def prove(
     from calc.validate.run import prove_all, subjects
 
     chosen = list(targets)
-    return result(prove_all(subjects(chosen, everything), device, progress), detailed=bool(chosen))
+    if collectives and device != "cpu":
+        raise SpecError(f"device = {device!r}: what ranks send is counted among processes on the CPU")
+    if collectives and not everything:
+        from calc.validate.ranks import prove_collectives
+
+        return result(prove_collectives(chosen, progress=progress), detailed=bool(chosen))
+    proof = prove_all(subjects(chosen, everything), device, progress)
+    if everything and device == "cpu":
+        from calc.validate.ranks import prove_collectives
+
+        further = prove_collectives(progress=progress)
+        proof = replace(proof, checks={**proof.checks, **{f"on ranks: {k}": v for k, v in further.checks.items()}})
+    return result(proof, detailed=bool(chosen))
 
 
 def record_proof(result: Result, path: str | Path) -> Path:

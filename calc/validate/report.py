@@ -22,6 +22,9 @@ QUANTITIES: Mapping[str, str] = {
     "read": "bytes read, unfused",
     "written": "bytes written, unfused",
     "cache": "cache bytes",
+    "calls": "calls, all ranks",
+    "sent": "bytes, all ranks",
+    "agreement": "against the undivided twin",
 }
 """What is compared, as a person reads it."""
 COLUMNS = ("operation", "quantity", "einsum", "formula says", "PyTorch does", "difference")

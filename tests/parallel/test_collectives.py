@@ -141,7 +141,12 @@ def test_other_ways_to_the_experts() -> None:
     layout, pass_ = Layout(dp=8, ep=8), Pass.prefill(4096)
     gathered = within(calls("deepseek-v3", layout, pass_, ways=Ways(dispatch="all_gather")), "ep")
     size = 8 * 4096 * 7168 * BF16
-    assert gathered == {("forward", "all_gather", size): 58, ("forward", "reduce_scatter", size): 58}
+    assert gathered == {
+        ("forward", "all_gather", size): 58,
+        ("forward", "reduce_scatter", size): 58,
+        ("forward", "all_gather", 8 * 4096 * 8 * BF16): 58,  # the router's weights
+        ("forward", "all_gather", 8 * 4096 * 8 * 8): 58,  # and which experts they are for
+    }
     once = within(calls("deepseek-v3", layout, pass_, ways=Ways(dispatch="once_per_rank")), "ep")
     [bytes_] = {size for _, kind, size in once if kind == "all_to_all"}
     assert bytes_ == pytest.approx(4096 * 7168 * BF16 * 8 * (1 - (7 / 8) ** 8), rel=1e-6)
@@ -152,12 +157,13 @@ def test_replicas_with_the_same_tokens_exchange_only_with_others() -> None:
     layout = Layout(tp=8, dp=2, ep=16, expert_tp=1)
     found = [call for call in calls("deepseek-v3", layout, Pass.decode(4096, 8)) if "layer2.ffn" in call.after]
     assert [(call.kind, call.size, call.stride) for call in found] == [
+        ("all_gather", 2, 8),  # how many tokens for each expert
         ("all_to_all", 2, 8),
         ("all_to_all", 2, 8),
         ("all_reduce", 8, 1),  # routed and shared experts together
     ]
     # each rank keeps the tokens whose experts are among its 1/8 of a replica's ranks
-    assert found[0].bytes == 8 * 8 * 7168 * BF16 // 8
+    assert found[1].bytes == 8 * 8 * 7168 * BF16 // 8
     alone = [call for call in calls("mixtral-8x7b", Layout(tp=8), Pass.decode(64)) if "ffn" in call.after]
     assert [(call.kind, call.count) for call in alone] == [("all_reduce", 32)]
 

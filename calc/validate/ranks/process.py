@@ -1,0 +1,199 @@
+"""What each process does: connect, take its slices of the twin, run every case, compare with the undivided twin."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor
+from torch._C._distributed_c10d import FileStore
+
+from calc.attention.gqa import GQA
+from calc.model import Model
+from calc.parallel.pipeline import sizes
+from calc.records import Record, record
+from calc.reference.model import ModelTwin
+from calc.reference.ranks.comm import World, all_gather
+from calc.reference.ranks.feedforward import Dispatch
+from calc.reference.ranks.model import RankChunk
+from calc.reference.ranks.train import RATE, Training
+from calc.validate.ranks.cases import RANKS, Case
+from calc.validate.ranks.counter import CollectiveCounter, Sent
+
+PATIENCE = timedelta(seconds=120)
+POLL = 0.02
+CASES_FILE = "cases"
+"""Where the cases stand in the folder through which processes are told what to do and tell what they did."""
+
+
+@record
+class Report(Record):
+    """What one process sent in a case, and how far its results are from the undivided twin's, relative to them."""
+
+    rank: int
+    stage: int
+    sent: tuple[Sent, ...]
+    error: float
+
+
+def launch(folder: Path) -> int:
+    """Run the cases that a folder holds as four processes, forked once PyTorch is imported; returns the exit status.
+
+    If one fails the others, which would wait for it, are ended.
+    """
+    cases: list[Case] = pickle.loads((folder / CASES_FILE).read_bytes())
+    context = multiprocessing.get_context("fork")
+    started = [context.Process(target=work, args=(rank, cases, folder)) for rank in range(RANKS)]
+    for process in started:
+        process.start()
+    while any(process.exitcode is None for process in started):
+        if any(process.exitcode for process in started):
+            for process in started:
+                process.terminate()
+        time.sleep(POLL)
+    return max(abs(process.exitcode or 0) for process in started)
+
+
+def work(rank: int, cases: list[Case], folder: Path) -> None:
+    """Run all cases as one of four processes, and leave a file of each report."""
+    torch.set_num_threads(1)
+    store = FileStore(str(folder / "store"), RANKS)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=PATIENCE)
+    try:
+        for number, case in enumerate(cases):
+            part = folder / f"{number}.{rank}.part"
+            part.write_bytes(pickle.dumps(run(case)))
+            part.rename(folder / f"{number}.{rank}")
+    finally:
+        dist.destroy_process_group()
+
+
+def run(case: Case) -> Report:
+    """Run one case on this process."""
+    world, twin = _world(case), _twin(case.model)
+    counter = CollectiveCounter(world.names)
+    parts = _parts(case, world, twin)
+    tokens = _tokens(case)
+    do = _step if case.training else _prefill
+    error = do(case, world, twin, parts, tokens, counter)
+    return Report(dist.get_rank(), world["pp"].index, tuple(counter.sent), error)
+
+
+def _world(case: Case) -> World:
+    layout = case.layout
+    heads = [layer.attention.n_kv_heads for layer in case.model.layers() if isinstance(layer.attention, GQA)]
+    world = World(
+        tp=layout.tp,
+        cp=layout.cp,
+        dp=layout.dp,
+        pp=layout.pp,
+        ep=layout.ep,
+        expert_tp=layout.etp,
+        sequence=layout.sequence_parallel and layout.tp > 1,
+        n_kv_heads=min(heads, default=layout.tp),
+    )
+    world.connect()
+    return world
+
+
+def _twin(model: Model) -> ModelTwin:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        twin = ModelTwin(model)
+        for each in twin.parameters():
+            # norms begin as ones, biases as zeros: let nothing be alike
+            each.data += 0.1 * torch.randn_like(each)
+    return twin
+
+
+def _parts(case: Case, world: World, twin: ModelTwin) -> list[RankChunk]:
+    """Return this rank's chunks of the stack."""
+    unit = case.layout.tp * case.layout.vocab_multiple
+    padded = -(-case.model.vocab_size // unit) * unit
+    chunks, start = [], 0
+    for size in sizes(case.model.n_layers, case.layout):
+        chunks.append(range(start, start + size))
+        start += size
+    dispatch: Dispatch = "all_gather" if case.ways.dispatch == "all_gather" else "all_to_all"
+    gathered = case.ways.ring == "all_gather"
+    return [
+        RankChunk(world, twin, layers, padded=padded, dispatch=dispatch, gathered=gathered)
+        for layers in chunks[world["pp"].index :: world.pp]
+    ]
+
+
+def _tokens(case: Case) -> Tensor:
+    """Return token ids [replicas, micro-batches, b, t + 1] of the whole step, alike on every process."""
+    shape = (case.layout.dp, case.micro_batches, case.batch, case.context + 1)
+    return torch.randint(case.model.vocab_size, shape, generator=torch.Generator().manual_seed(1))
+
+
+def _own(case: Case, world: World, tokens: Tensor) -> Tensor:
+    """Return this process's sequences, and its share of their positions: [micro-batches, b, t/cp]."""
+    replica = dist.get_rank() // (world.tp * world.cp) % world.dp
+    each = case.context // world.cp
+    start = world["cp"].index * each
+    return tokens[replica, ..., start : start + each]
+
+
+def _step(
+    case: Case, world: World, twin: ModelTwin, parts: list[RankChunk], tokens: Tensor, counter: CollectiveCounter
+) -> float:
+    """Do a training step, counted; returns how far updated weights and the loss are from the twin's."""
+
+    @contextmanager
+    def watch(phase: str) -> Iterator[None]:
+        counter.phase = phase
+        with counter:
+            yield
+
+    training = Training(world, parts, case.layout.zero, watch)
+    training.tied = bool(case.model.head and case.model.head.tied)
+    every = tokens[..., 1:].numel()
+    loss = training.run(_own(case, world, tokens[..., :-1]), _own(case, world, tokens[..., 1:]), every_token=every)
+    if training.units is not None:
+        training.units.show()
+    logits = twin(tokens[..., :-1].flatten(0, 2))[0]
+    whole = F.cross_entropy(logits.flatten(0, 1), tokens[..., 1:].flatten())
+    whole.backward()
+    replicas = world["copies"]
+    losses = torch.tensor([loss])
+    if parts[-1].last:
+        dist.all_reduce(losses, group=replicas.handle)
+    worst = abs(float(losses) / float(whole.detach()) - 1) if parts[-1].last else 0.0
+    for each in training.held:
+        expected, own = _updated(each.whole)[each.at or ...], each.own.detach()
+        own = own[: expected.shape[0]] if own.shape != expected.shape else own
+        if expected.numel():
+            moved = (expected - each.whole.detach()[each.at or ...]).abs().max().clamp(min=1e-6)
+            worst = max(worst, float((own - expected).abs().max() / moved))
+    return worst
+
+
+def _updated(whole: Tensor) -> Tensor:
+    assert whole.grad is not None
+    return whole.detach() - RATE * whole.grad
+
+
+def _prefill(
+    case: Case, world: World, twin: ModelTwin, parts: list[RankChunk], tokens: Tensor, counter: CollectiveCounter
+) -> float:
+    """Read a prompt, counted, and let every rank have the logits of its last position."""
+    (part,) = parts
+    counter.phase = "forward"
+    mine = _own(case, world, tokens[..., :-1])[0]
+    with torch.no_grad(), counter:
+        states = part(mine, torch.arange(case.context))
+        assert part.head is not None
+        logits = all_gather(part.head(states[:, -1:], part.table), world["tp"], 2)
+    replica = dist.get_rank() // (world.tp * world.cp) % world.dp
+    expected = twin(tokens[replica, 0, :, :-1])[0][:, -1:].detach()
+    return float((logits[..., : case.model.vocab_size] - expected).abs().max() / expected.abs().max())
