@@ -15,6 +15,7 @@ from calc.layers import Block, Bound, Encoder, Layer, Parallel, Placement, Stack
 from calc.modality.attention_pool import AttentionPool
 from calc.modality.patches import Patches
 from calc.modality.projector import Projector
+from calc.modality.rates import Rates
 from calc.modality.tower import Tower, projector_blocks
 from calc.mtp import MTP
 from calc.operations import PARTS, Counts, Env, Operation, Phase, Role, State, cache_traffic, traffic
@@ -109,6 +110,8 @@ class Model(Record):
     """Modules for multi-token prediction, which no figure includes unless it says so."""
     tower: tuple[Tower, ...] = ()
     """Encoders of images and sound whose tokens stand in the text; no figure includes them unless it says so."""
+    rates: Rates | None = None
+    """Tokens of images and sound where the maker publishes them and no encoder (Gemini)."""
     sees: Literal["causal", "media", "media_in_windows", "prompt"] = "causal"
     """What the tokens of a prompt see of what follows: nothing, their own image (Gemma 3), in layers with a window only
     (Gemma 4), or all of it (PaliGemma)."""
@@ -150,6 +153,7 @@ class Model(Record):
         values["pooler"] = Pooler.build(data["pooler"]) if "pooler" in data else None
         values["attention_pool"] = AttentionPool.build(data["attention_pool"]) if "attention_pool" in data else None
         values["projector"] = tuple(Projector.build(each) for each in data.get("projector", ()))
+        values["rates"] = Rates(**data["rates"]) if "rates" in data else None
         values["tower"] = tuple(Tower.build(tower) for tower in data.get("tower", ()))
         values["encoder"] = Encoder.build(data["encoder"]) if "encoder" in data else None
         values["extra"] = tuple(Extra.build(extra) for extra in data.get("extra", ()))

@@ -13,8 +13,8 @@ NAMES = {"image": "images", "audio": "audio", "video": "video", "text": "text"}
 
 def grids(media: Media) -> tuple[Grid, ...]:
     """Return the inputs, the parts of the prompt, and the blocks of the attention between them."""
-    found = [_inputs(media), _parts(media)]
-    return (*found, _between(media)) if len(media.between) > 1 else tuple(found)
+    known = any(pairs is not None for one in media.between for pairs in one.pairs.values())
+    return (_inputs(media), _parts(media), *([_between(media)] if known and len(media.between) > 1 else []))
 
 
 def _inputs(media: Media) -> Grid:
@@ -36,23 +36,24 @@ def _input(one: Input) -> Row:
 
 
 def _parts(media: Media) -> Grid:
-    total = {
-        name: sum(getattr(part, name) for part in media.parts)
-        for name in ("tokens", "encoder_flops", "prefill_flops", "cache_bytes")
-    }
-    whole = total["encoder_flops"] + total["prefill_flops"]
+    names = ("tokens", "prefill_flops", "cache_bytes")
+    total = {name: sum(getattr(part, name) for part in media.parts) for name in names}
+    known = [part.encoder_flops for part in media.parts if part.encoder_flops is not None]
+    towers = sum(known) if len(known) == len(media.parts) else None
+    whole = total["prefill_flops"] + (towers or 0)
     rows = [_part(part, whole, total["cache_bytes"]) for part in media.parts if part.tokens or part.encoder_flops]
     cells: tuple[Cell, ...] = (
         "total",
         Figure(total["tokens"]),
-        Figure(total["encoder_flops"], "FLOP"),
+        Figure(towers, "FLOP"),
         Figure(total["prefill_flops"], "FLOP"),
         "",
         Figure(total["cache_bytes"], "B"),
         "",
     )
     rows.append(Row("media.total", cells, emphasis=True))
-    columns = ("part", "tokens", "towers", "prefill", "of all FLOPs", "cache", "of the cache")
+    share = "of all FLOPs" if towers is not None else "of the prefill"
+    columns = ("part", "tokens", "towers", "prefill", share, "cache", "of the cache")
     return Grid("What they cost, prompt laid out as images, audio, video, text", columns, tuple(rows))
 
 
@@ -62,7 +63,7 @@ def _part(part: Part, flops: int, cache: int) -> Row:
         Figure(part.tokens),
         Figure(part.encoder_flops, "FLOP"),
         Figure(part.prefill_flops, "FLOP"),
-        Figure((part.encoder_flops + part.prefill_flops) / flops if flops else None, "percent"),
+        Figure(((part.encoder_flops or 0) + part.prefill_flops) / flops if flops else None, "percent"),
         Figure(part.cache_bytes, "B"),
         Figure(part.cache_bytes / cache if cache else None, "percent"),
     )

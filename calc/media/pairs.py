@@ -6,9 +6,9 @@ between two stretches is the difference of four such corners.
 
 from __future__ import annotations
 
-from calc.algebra import Number, floor_div, maximum, minimum, modulo, triangle
+from calc.algebra import Number, ceil_div, floor_div, maximum, minimum, modulo, triangle
 from calc.masks import Causal, Chunk, Full, Mask, Window
-from calc.sparse_masks import sum_of_minima
+from calc.sparse_masks import Strided, sum_of_floors, sum_of_minima
 
 
 def located(mask: Mask) -> bool:
@@ -17,14 +17,19 @@ def located(mask: Mask) -> bool:
     >>> located(Causal())
     True
     """
+    return type(mask) in (Causal, Full, Window, Chunk, Strided)
+
+
+def keeps_the_last(mask: Mask) -> bool:
+    """Tell whether the positions that a mask keeps are the last ones."""
     return type(mask) in (Causal, Full, Window, Chunk)
 
 
 def corner(mask: Mask, queries: Number, keys: Number) -> Number:
     """Return the pairs of the first queries with the first keys of one sequence.
 
-    Causal: Σ_{i=1..Q} min(i, K). A window leaves out what lies before it, Σ_{i=1..Q−w} min(i, K); a chunk what lies
-    before its start.
+    Causal: Σ_{i=1..Q} min(i, K). A window leaves out what lies before it, Σ_{i=1..Q−w} min(i, K), of which a strided
+    pattern keeps every ℓ-th; a chunk leaves out what lies before its start.
 
     >>> corner(Causal(), 4, 2), corner(Window(window=2), 4, 2), corner(Chunk(window=2), 4, 2)
     (7, 4, 3)
@@ -34,9 +39,18 @@ def corner(mask: Mask, queries: Number, keys: Number) -> Number:
     seen = sum_of_minima(queries, keys)
     if isinstance(mask, Window):
         return seen - sum_of_minima(maximum(queries - mask.window, 0), keys)
+    if isinstance(mask, Strided):
+        far = maximum(queries - mask.window, 0)
+        return seen - sum_of_minima(far, keys) + _strided(mask.stride, far, keys)
     if isinstance(mask, Chunk):
         return seen - _before_chunks(mask.window, queries, keys)
     return seen
+
+
+def _strided(stride: int, queries: Number, keys: Number) -> Number:
+    """Return the pairs with every ℓ-th key: Σ_{i=1..Q} ⌈min(i, K)/ℓ⌉."""
+    near = minimum(queries, keys)
+    return sum_of_floors(near + stride - 1, stride) + (queries - near) * ceil_div(keys, stride)
 
 
 def _before_chunks(size: int, queries: Number, keys: Number) -> Number:

@@ -17,7 +17,8 @@ from calc.errors import SpecError
 from calc.masks import KINDS, Mask, Window
 from calc.media.asked import Asked, Clip, Picture, Recording
 from calc.media.pairs import block as block_pairs
-from calc.media.pairs import located
+from calc.media.pairs import keeps_the_last, located
+from calc.modality.rates import Rates
 from calc.modality.resize import PanAndScan
 from calc.modality.tower import Encoding, Sound, Tower
 from calc.model import Block, Model, Pass, environment, flops_by_operation, running
@@ -41,8 +42,9 @@ class Input(Record):
     each: Encoding
     joins: bool
     """Its tokens stand in the text; otherwise they are compared with it, or attended to from beside it."""
-    encoder_flops: int
-    projector_flops: int
+    encoder_flops: int | None
+    """None where its maker publishes the tokens and no encoder."""
+    projector_flops: int | None
 
     @property
     def tokens(self) -> int:
@@ -57,7 +59,7 @@ class Part(Record):
     kind: Kind
     span: range
     """Where it stands in a sequence."""
-    encoder_flops: int = 0
+    encoder_flops: int | None = 0
     prefill_flops: int
     cache_bytes: int
 
@@ -146,7 +148,7 @@ def media(
     taken = sum(one.tokens for one in inputs)
     filled = replace(plain, context=_length(model, asked, context, taken))
     if model.encoder and filled.source is None:
-        filled = replace(filled, source=max(one.each.positions for one in inputs))
+        filled = replace(filled, source=max(one.each.positions or 1 for one in inputs))
     counts: dict[Kind, int] = {}
     for one in inputs:
         counts[one.kind] = counts.get(one.kind, 0) + one.tokens
@@ -158,7 +160,7 @@ def media(
         Part(
             kind=kind,
             span=span,
-            encoder_flops=sum(one.encoder_flops + one.projector_flops for one in inputs if one.kind == kind),
+            encoder_flops=_in_towers(one for one in inputs if one.kind == kind),
             prefill_flops=ways.prefill(kind),
             cache_bytes=_cached(blocks, filled, span) + (_beside(blocks, filled) if kind == inputs[0].kind else 0),
         )
@@ -166,6 +168,16 @@ def media(
     )
     notes = tuple(_notes(model, inputs))
     return Media(inputs=inputs, parts=parts, between=tuple(ways.between()), notes=notes), filled
+
+
+def _in_towers(inputs: Iterable[Input]) -> int | None:
+    """Return what towers do for some inputs; None where that is not known of one of them."""
+    total = 0
+    for one in inputs:
+        if one.encoder_flops is None or one.projector_flops is None:
+            return None
+        total += one.encoder_flops + one.projector_flops
+    return total
 
 
 def _length(model: Model, asked: Asked, context: int | None, taken: int) -> int:
@@ -203,6 +215,10 @@ _BOTH_WAYS = {
 def _notes(model: Model, inputs: Iterable[Input]) -> Iterator[str]:
     if any(not one.joins for one in inputs) and model.encoder is None:
         yield f"{model.name}: images and texts are compared, so no image tokens stand in the text"
+    if model.rates and not model.tower:
+        yield f"{model.name}: tokens as its maker counts them ({model.rates.source}); its encoders are not published"
+    if model.bounds():
+        yield f"{model.name}: the parts are those of the middle of an estimate"
     if model.encoder is not None:
         yield f"{model.name}: sound is read in chunks, each with a text of its own; the text's figures are for one"
     if model.sees != "causal" and any(one.joins for one in inputs):
@@ -221,6 +237,9 @@ def _inputs(model: Model, asked: Asked, setting: Setting, crops: bool) -> Iterat
         raise SpecError(
             f"{model.name} reads images alone: its context of {model.max_context:,} is one image, its batch several"
         )
+    if model.rates and not model.tower:
+        yield from _counted(model.name, model.rates, asked)
+        return
     for picture in asked.images:
         tower = _tower(model, "image", "images")
         yield _priced(tower, "image", picture, _seen(model, tower, picture, crops), setting)
@@ -229,6 +248,32 @@ def _inputs(model: Model, asked: Asked, setting: Setting, crops: bool) -> Iterat
     for clip in asked.video:
         tower = _tower(model, "image", "video")
         yield _priced(tower, "video", clip, _watched(model, tower, clip), setting)
+
+
+def _counted(name: str, rates: Rates, asked: Asked) -> Iterator[Input]:
+    """Count tokens by the rates that a maker publishes; what its encoders do is not known."""
+
+    def entry(kind: Kind, one: Picture | Recording | Clip, tiles: int, tokens: int) -> Input:
+        each = Encoding(tiles=tiles, positions=None, width=None, tokens=tokens)
+        unknown = {"encoder_flops": None, "projector_flops": None}
+        return Input(kind=kind, text=one.text, count=one.count, each=each, joins=True, **unknown)
+
+    for picture in asked.images:
+        if not (picture.width and picture.height):
+            raise SpecError(f"images = {picture.text!r}: {name} reads any size, write it as 3@1024x768")
+        size = (picture.height, picture.width)
+        yield entry("image", picture, rates.tiles(*size), rates.image(*size))
+    for recording in asked.audio:
+        yield entry("audio", recording, 1, rates.audio(recording.seconds))
+    for clip in asked.video:
+        yield entry("video", clip, _frames(clip), rates.video(_frames(clip)))
+
+
+def _frames(clip: Clip) -> int:
+    frames = int(clip.seconds * clip.fps)
+    if not frames:
+        raise SpecError(f"video = {clip.text!r}: not a single frame is taken")
+    return frames
 
 
 def _tower(model: Model, modality: str, what: str) -> Tower:
@@ -251,10 +296,7 @@ def _seen(model: Model, tower: Tower, picture: Picture, crops: bool) -> Encoding
 def _watched(model: Model, tower: Tower, clip: Clip) -> Encoding:
     needed = _any_size(tower) and getattr(tower.resize, "kind", "") != "aspect_tiles"
     width, height = _size(model, tower, clip, "video", "60s@1fps@1280x720", needed=needed)
-    frames = int(clip.seconds * clip.fps)
-    if not frames:
-        raise SpecError(f"video = {clip.text!r}: not a single frame is taken")
-    return tower.video(frames, height, width)
+    return tower.video(_frames(clip), height, width)
 
 
 def _any_size(tower: Tower) -> bool:
@@ -447,6 +489,6 @@ def _beside(blocks: Iterable[Block], setting: Setting) -> int:
 def _kept(over: Mask | None, env: Mapping[str, Any], context: int, end: int) -> int:
     """Return how many of the first ``end`` positions are kept; in proportion where it depends on the data which."""
     kept = context if over is None else int(over.kept(context, env))
-    if over is None or located(over):
+    if over is None or keeps_the_last(over):
         return max(0, end - (context - kept))
     return kept * end // context

@@ -57,7 +57,8 @@ class Encoding(Record):
     """What a tower does for one input: ``tiles`` passes over ``positions`` each, and the tokens that come out."""
 
     tiles: int
-    positions: int
+    positions: int | None
+    """What the layers see in each; None where no encoder is known."""
     width: int | None
     """Patches in a row; None for sound."""
     tokens: int

@@ -135,11 +135,11 @@ class InputFacts(Document):
     asked: str
     count: int
     tiles: int = Field(description="passes through the tower: images, tiles of them, frames, chunks of sound")
-    positions: int = Field(description="what the tower's layers see in each pass")
+    positions: int | None = Field(description="what the tower's layers see in each pass; null without a known tower")
     tokens: int = Field(description="in the text, with the special tokens around them")
     markers: int = Field(description="of them special tokens")
-    encoder_flops: int
-    projector_flops: int
+    encoder_flops: int | None = Field(description="null where a maker publishes the tokens and no encoder")
+    projector_flops: int | None
 
 
 class MediaPart(Document):
@@ -147,7 +147,7 @@ class MediaPart(Document):
 
     kind: Literal["image", "audio", "video", "text"]
     tokens: int
-    encoder_flops: int
+    encoder_flops: int | None
     prefill_flops: int
     cache_bytes: int
 

@@ -31,6 +31,7 @@ PROMPTS: dict[str, dict[str, str]] = {
     "llama-4-scout": {"images": "3@1024x768"},
     "voxtral-mini-3b": {"audio": "45s"},
     "qwen2-audio-7b": {"audio": "2@12s"},
+    "gemma-4-31b": {"images": "2@1024x768", "video": "3s@1fps@640x480"},
 }
 
 
@@ -129,6 +130,19 @@ def test_transcribing_is_charged_by_chunks() -> None:
     alone = sum(flops_by_operation(encoder, Pass.prefill(1, 3, source=1500)).values())
     assert found.inputs[0].encoder_flops == alone
     assert sum(part.cache_bytes for part in found.parts) == model.cache(DEFAULT_TEXT, source=1500).bytes
+
+
+def test_tokens_that_a_maker_publishes_without_an_encoder() -> None:
+    """ai.google.dev: 258 tokens for a tile and for a frame, 32 for a second of sound."""
+    found, _ = media(catalog.load("gemini-2.5-pro"), read(images="300x384,1024x768", audio="10s", video="60s@1fps"))
+    assert [one.tokens for one in found.inputs] == [258, 516, 320, 15_480]
+    assert all(one.encoder_flops is None for one in found.inputs)
+    assert [part.encoder_flops for part in found.parts] == [None, None, None, 0]
+    assert any("not published" in note for note in found.notes)
+    data = calc.show("gemini-2.5-pro", images="1024x768", video="9s@1fps").to_dict()
+    assert Show.model_validate(data).media
+    with pytest.raises(SpecError, match="reads any size"):
+        media(catalog.load("gemini-2.5-pro"), read(images="2"))
 
 
 def test_texts_compared_with_images_hold_no_image_tokens() -> None:
