@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from calc.scaling import lengths as lengths
     from calc.scaling import routed_laws as routed_laws
     from calc.scaling import scale as scale
+    from calc.serving import Serving as Serving
+    from calc.serving import serve as serve
     from calc.sweeps import sweep as sweep
     from calc.symbolic import crossover as crossover
     from calc.symbolic import explain as explain
@@ -55,6 +57,7 @@ _HOMES = {
     "Layout": "calc.parallel",
     "Model": "calc.model",
     "Pass": "calc.passes",
+    "Serving": "calc.serving",
     "accelerators": "calc.devices",
     "accuracy": "calc.measured",
     "adapt": "calc.reasoning",
@@ -83,6 +86,7 @@ _HOMES = {
     "reason": "calc.reasoning",
     "routed_laws": "calc.scaling",
     "scale": "calc.scaling",
+    "serve": "calc.serving",
     "show": "calc.views",
     "speculate": "calc.reasoning",
     "sweep": "calc.sweeps",
@@ -95,6 +99,7 @@ __all__ = [
     "Layout",
     "Model",
     "Pass",
+    "Serving",
     "accelerators",
     "accuracy",
     "adapt",
@@ -123,6 +128,7 @@ __all__ = [
     "reason",
     "routed_laws",
     "scale",
+    "serve",
     "show",
     "speculate",
     "sweep",

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "reason": "Show what a chain of thought costs.",
     "speculate": "Show what speculative decoding gives.",
     "adapt": "Show the cost of tokens that leave layers out.",
+    "serve": "Show what a deployment gives its users, and what it costs.",
     "import": "Turn a config.json into a preset.",
     "accuracy": "Compare modelled figures with published measurements.",
     "schema": "Print the JSON schemas of presets and results.",

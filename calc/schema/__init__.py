@@ -22,6 +22,7 @@ from calc.schema.plots import Charts, Gallery, Plot
 from calc.schema.proofs import Validate
 from calc.schema.reasoning import Adapt, Reason, Speculate
 from calc.schema.scaling import Curve, Experts, Lengths, Routed, Scale
+from calc.schema.serving import Serve
 
 DOCUMENTS: dict[str, type[Answer]] = {
     "show": Show,
@@ -47,6 +48,7 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "routed": Routed,
     "experts": Experts,
     "lengths": Lengths,
+    "serve": Serve,
     "reason": Reason,
     "speculate": Speculate,
     "adapt": Adapt,

@@ -1,0 +1,194 @@
+"""calc serve: the question and its answer, as a library, as JSON and on the command line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import calc
+from calc.cli.app import build
+from calc.errors import CalcError
+from calc.schema import DOCUMENTS
+from calc.serving import Serving, serve
+
+SMALL: dict[str, Any] = {"input_tokens": 1000, "output_tokens": 200}
+
+
+def ask(model: str = "llama-3.1-8b", accelerator: str = "h100-sxm", **options: Any) -> Serving:
+    return serve(model, accelerator, **{**SMALL, **options})
+
+
+def test_an_answer_keeps_its_own_arithmetic() -> None:
+    found = ask(concurrency=32)
+    assert found.fits
+    assert found.steady is not None
+    assert found.e2e_s == pytest.approx(found.ttft_s + 199 * found.tpot_s)
+    assert found.output_tokens_per_s == pytest.approx(200 * found.requests_per_s)
+    assert 32 / found.requests_per_s == pytest.approx(found.e2e_s, rel=0.03)
+    hourly = found.usd_per_million("input") * 1e-3 + found.usd_per_million("output") * 0.2e-3
+    assert hourly * found.requests_per_s * 3600 == pytest.approx(found.usd_per_hour)
+    assert found.joules_per_output_token == pytest.approx(700 / found.output_tokens_per_s)
+
+
+def test_copies_share_the_load() -> None:
+    one, four = ask(concurrency=16), ask(gpus=4, dp=4, concurrency=64)
+    assert four.requests_per_s == pytest.approx(4 * one.requests_per_s, rel=1e-6)
+    assert four.tpot_s == one.tpot_s
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": 8},
+        {"rate": 2.0},
+        {},
+        {"rate": 1e5},
+        {"concurrency": 8, "engine": "sglang"},
+        {"concurrency": 8, "engine": "tensorrt-llm", "cache_dtype": "fp8"},
+        {"model": "llama-3.1-70b"},
+        {"model": "deepseek-v3", "accelerator": "h200", "gpus": 8, "dp": 8, "ep": 8, "guesses": 1, "accepted": 1.8},
+        {"model": "qwen3-30b-a3b", "experts_on": "host", "concurrency": 1},
+        {"model": "llama-3.1-70b", "gpus": 8, "tp": 4, "prefill_gpus": 4, "rate": 2.0},
+        {"concurrency": 8, "cached": 0.5, "cached_on": "host"},
+        {"model": "gemma-3-27b", "gpus": 2, "concurrency": 8},
+        {"model": "qwen3-next-80b-a3b", "gpus": 4, "concurrency": 8},
+        {"accelerator": "rtx-4090", "weights_dtype": "q4_k_m", "engine": "llama.cpp", "concurrency": 1},
+    ],
+)
+def test_every_answer_is_the_documented_json(options: dict[str, Any]) -> None:
+    text = ask(**options).to_result().to_json()
+    found = DOCUMENTS["serve"].model_validate_json(text)
+    assert found.model_dump(by_alias=True, exclude_none=True)
+    assert "Infinity" not in text
+
+
+def test_what_does_not_fit_is_an_answer_that_says_what_would() -> None:
+    found = ask("llama-3.1-70b")
+    assert not found.fits
+    assert found.tpot_s is None
+    assert found.bound.startswith("memory")
+    best = found.alternatives[0]
+    assert best.fits
+    assert best.gain == float("inf")
+    long = ask(input_tokens=2_000_000)
+    assert "one sequence" in long.reason
+
+
+def test_beyond_saturation() -> None:
+    found = ask(rate=1e4)
+    assert found.fits
+    assert not found.steady.stable
+    assert found.bound.startswith("rate")
+    assert json.loads(found.to_result().to_json())["ttft_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "bound"),
+    [
+        ({"concurrency": 1}, "memory bandwidth"),
+        ({"concurrency": 4000, "sequences": 4000, "batched_tokens": 8192}, "memory: the cache is full"),
+        ({"concurrency": 400, "sequences": 64}, "sequences"),
+        ({"concurrency": 900, "input_tokens": 4000, "output_tokens": 8, "sequences": 50}, "sequences"),
+        ({"concurrency": 8, "input_tokens": 8000, "output_tokens": 4}, "compute"),
+        ({"model": "llama-3.2-1b", "accelerator": "h200", "gpus": 8, "concurrency": 1}, "the engine's work"),
+        ({"model": "llama-3.1-70b", "accelerator": "l40s", "gpus": 8, "concurrency": 200}, "communication"),
+    ],
+)
+def test_the_first_limit_is_named(options: dict[str, Any], bound: str) -> None:
+    assert ask(**options).bound.startswith(bound)
+
+
+def test_the_caches_format_is_asked_for_and_not_inferred() -> None:
+    eight = ask(weights_dtype="fp8-linear", concurrency=8)
+    assert eight.asked.cache_dtype == "bf16"
+    assert ask(cache_dtype="fp8").capacity.logical_tokens == pytest.approx(2 * ask().capacity.logical_tokens, rel=0.01)
+
+
+def test_speculation_pays_in_small_batches_and_less_in_large_ones() -> None:
+    def gain(users: int) -> float:
+        plain = ask(concurrency=users)
+        guessed = ask(concurrency=users, guesses=3, accepted=2.5, drafter="ngram")
+        return plain.tpot_s / guessed.tpot_s
+
+    assert 1.8 < gain(1) <= 2.6
+    assert gain(400) < gain(1)
+    drafted = ask(concurrency=1, guesses=3, accepted=2.5, drafter="llama-3.2-1b")
+    assert drafted.tpot_s > ask(concurrency=1, guesses=3, accepted=2.5, drafter="ngram").tpot_s
+
+
+def test_apart_prompts_do_not_disturb_decoding() -> None:
+    common = {"model": "llama-3.1-70b", "gpus": 8, "tp": 4, "input_tokens": 4000}
+    mixed = ask(rate=2.0, dp=2, **common)
+    apart = ask(rate=2.0, prefill_gpus=4, **common)
+    assert apart.tpot_s < mixed.tpot_s
+    assert apart.transfer_s > 0
+    assert apart.requests_per_s == pytest.approx(2.0, rel=0.01)
+
+
+def test_host_experts_fit_where_they_would_not() -> None:
+    device = ask("qwen3-235b-a22b", weights_dtype="int4-experts", concurrency=1)
+    host = ask("qwen3-235b-a22b", weights_dtype="int4-experts", concurrency=1, experts_on="host")
+    assert not device.fits
+    assert host.fits
+    assert 0.01 < host.tpot_s < 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"concurrency": 8, "rate": 2}, "two kinds of load"),
+        ({"concurrency": 0.5}, "less than one user"),
+        ({"rate": -1}, "rate"),
+        ({"gpus": 0}, "gpus"),
+        ({"gpus": 3, "tp": 2}, "is not the number of devices"),
+        ({"gpus": 3}, "not divisible"),
+        ({"cached": 2}, "share"),
+        ({"guesses": 2}, "both guesses and accepted"),
+        ({"guesses": 2, "accepted": 9}, "between 1 and"),
+        ({"guesses": 2, "accepted": 2}, "no prediction modules"),
+        ({"input_tokens": 0}, "input_tokens"),
+        ({"cache_dtype": "posit"}, "posit"),
+        ({"model": "llama-3.1-8"}, "did you mean"),
+        ({"accelerator": "h100x"}, "did you mean"),
+        ({"engine": "vlllm"}, "did you mean"),
+        ({"ep": 4, "gpus": 4}, "no routed experts"),
+        ({"experts_on": "moon"}, "experts_on"),
+        ({"gpus": 4, "prefill_gpus": 3, "tp": 1}, "copy|devices"),
+    ],
+)
+def test_questions_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    if message == "copy|devices":
+        assert ask(**options).asked.copies == 1
+        return
+    with pytest.raises(CalcError, match=message):
+        ask(**options)
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(build(["serve"]), ["serve", *arguments])
+
+
+def test_the_command_line() -> None:
+    asked = ["llama-3.1-8b", "-a", "h100-sxm", "-i", "1000", "-o", "200", "-c", "8"]
+    table = run(*asked)
+    assert table.exit_code == 0
+    for word in ("time to first token", "first limit", "what helps most", "not modelled", "["):
+        assert word in table.output
+    data = json.loads(run(*asked, "--format", "json").stdout)
+    assert {"memory", "ttft_s", "tpot_s", "throughput", "cost", "bound"} <= set(data)
+    assert run(*asked, "--format", "csv").exit_code == run(*asked, "--format", "md").exit_code == 0
+
+
+def test_it_does_not_fit_is_exit_0_unless_it_must() -> None:
+    asked = ["llama-3.1-70b", "-a", "h100-sxm", "-i", "1000", "-o", "200"]
+    assert run(*asked).exit_code == 0
+    assert run(*asked, "--require-fit").exit_code == 1
+    assert run("llama-3.1-70b").exit_code == 2
+
+
+def test_it_is_public() -> None:
+    assert calc.serve is serve
+    assert calc.Serving is Serving
