@@ -41,6 +41,12 @@ def command(
     ] = "device",
     usd_per_hour: Annotated[float | None, typer.Option("--usd-per-hour", help="Price of one accelerator.")] = None,
     skew: Annotated[float, typer.Option("--skew", help="Zipf exponent of the experts' popularity.")] = 0.0,
+    solve: Annotated[
+        list[str] | None,
+        typer.Option("--solve", help="context, users, gpus, cache-dtype or compute-batch: the other way round."),
+    ] = None,
+    tpot: Annotated[float | None, typer.Option("--tpot", help="Limit of seconds per token, for --solve.")] = None,
+    ttft: Annotated[float | None, typer.Option("--ttft", help="Limit of seconds to the first.")] = None,
     require_fit: Annotated[bool, typer.Option("--require-fit", help="Exit 1 where it does not fit.")] = False,
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
@@ -77,6 +83,7 @@ def command(
         usd_per_hour=usd_per_hour,
         skew=skew,
     )
-    render(found.to_result(), format)
+    solved = [found.solve(what, tpot=tpot, ttft=ttft) for what in solve or ()]
+    render(found.to_result(solved), format)
     if require_fit and not found.fits:
         raise typer.Exit(1)

@@ -94,6 +94,15 @@ class Range(Document):
     high: float
 
 
+class SolvedFacts(Document):
+    """An inverse question."""
+
+    question: str
+    value: int | str | None
+    unit: str
+    condition: str
+
+
 class Serve(Answer):
     """``calc serve``."""
 
@@ -123,4 +132,5 @@ class Serve(Answer):
     improvement: str | None = Field(description="the single change that helps most")
     alternatives: list[AlternativeFacts]
     ranges: dict[str, Range]
+    solved: list[SolvedFacts]
     not_modelled: str

@@ -23,7 +23,10 @@ from calc.serving.steps import StepTime
 from calc.units import dtype
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from calc.results import Result
+    from calc.serving.inverse import Inverse
 
 HOST_LINK_BYTES_PER_S = 50e9
 """What a device copies from its host's memory: PCIe 5.0 ×16 is 63 GB/s by its rate, of which copies reach four fifths
@@ -164,11 +167,23 @@ class Serving(Record):
 
         return alternatives(self)
 
-    def to_result(self) -> Result:
-        """Return the answer as tables and as the JSON contract."""
+    def solve(self, what: str, *, tpot: float | None = None, ttft: float | None = None) -> Inverse:
+        """Turn the question round: ``context``, ``users``, ``gpus``, ``cache-dtype`` or ``compute-batch``.
+
+        ``tpot`` and ``ttft`` are objectives in seconds, for users and gpus.
+
+        Raises:
+            CalcError: no such question, or users without an objective.
+        """
+        from calc.serving.inverse import solve
+
+        return solve(self, what, tpot=tpot, ttft=ttft)
+
+    def to_result(self, solved: Sequence[Inverse] = ()) -> Result:
+        """Return the answer, and those to inverse questions, as tables and as the JSON contract."""
         from calc.serving.view import result
 
-        return result(self)
+        return result(self, solved)
 
 
 @named_record

@@ -164,6 +164,17 @@ class Steps:
     def _pass(self, sequences: Number, tokens: Number, context: Number, phase: Any) -> Pass:
         return Pass(batch=sequences, tokens=tokens, context=context, source=0, phase=phase, skew=self.skew)
 
+    def products(self, batch: Batch) -> tuple[Number, Number]:
+        """Return (compute, memory) seconds of a step's products with weights, as if nothing else took time."""
+        compute: Number = 0.0
+        memory: Number = 0.0
+        for blocks in self.stages:
+            for timed, share in self._kernels(blocks, batch, "graph"):
+                if timed.kernel.kind in ("gemm", "grouped_gemm"):
+                    compute = compute + share * timed.kernel.repeat * timed.compute_s
+                    memory = memory + share * timed.kernel.repeat * timed.memory_s
+        return compute, memory
+
     def _communication(self, batch: Batch) -> Number:
         """Return the time of all collectives of a step, which kernels wait for."""
         if self.layout.gpus == self.layout.dp and self.layout.ep == 1:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
 from calc.confidence import error_of
 from calc.results import Cell, Figure, Grid, Result, Row
 from calc.serving.answer import Serving
+from calc.serving.inverse import Inverse
 
 NOT_MODELLED = (
     "not modelled: routing of requests between copies, preemption and recomputation when the cache overflows, "
@@ -39,12 +41,23 @@ def modelled(name: str, value: float | None, unit: str, *, inverse: bool = False
     return Figure(value, unit, "modelled", low=value * low, high=value * high)
 
 
-def result(serving: Serving) -> Result:
-    """Return the answer: one table, and everything in base units."""
+def result(serving: Serving, solved: Sequence[Inverse] = ()) -> Result:
+    """Return the answer: a table, one of what was asked the other way round, and everything in base units."""
     rows = [*_memory(serving), *_latency(serving), *_throughput(serving), *_money(serving), *_limit(serving)]
     notes = (*_conditions(serving), NOT_MODELLED)
     grid = Grid(_title(serving), ("", "value", ""), tuple(rows), notes)
-    return Result(kind="serve", data=_data(serving), grids=(grid,), notes=_remarks(serving))
+    data = {**_data(serving), "solved": [asdict(each) for each in solved]}
+    grids = (grid, _solved(solved)) if solved else (grid,)
+    return Result(kind="serve", data=data, grids=grids, notes=_remarks(serving))
+
+
+def _solved(solved: Sequence[Inverse]) -> Grid:
+    """Return what was asked the other way round."""
+    rows = []
+    for each in solved:
+        value = Figure(each.value, "", "modelled") if isinstance(each.value, int) else each.value or "none"
+        rows.append(Row(f"solved.{each.question}", (each.question, value, each.unit, each.condition)))
+    return Grid("The other way round", ("", "value", "", "condition"), tuple(rows))
 
 
 def _title(serving: Serving) -> str:
