@@ -107,6 +107,9 @@ class Accelerator(Record):
     def __post_init__(self) -> None:
         if not self.flops:
             raise SpecError("flops names no format: give at least one dense peak, for example bf16 = 989e12")
+        sizes = [float("inf") if link.size is None else link.size for link in self.links]
+        if sizes != sorted(sizes):
+            raise SpecError("links stand innermost first: each must join at least as many devices as the one before it")
         if self.visible_bytes and self.visible_bytes > self.memory_bytes:
             raise SpecError(f"visible_bytes = {self.visible_bytes:,} is more than memory_bytes = {self.memory_bytes:,}")
         known = set(self.stated())

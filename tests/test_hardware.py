@@ -63,6 +63,9 @@ def test_an_accelerator_is_found_by_name_file_and_itself(tmp_path: Path) -> None
         ("tdp_watts = 700.0", "tdp_watts = inf", "tdp_watts"),
         ("tdp_watts = 700.0", "watts = 700.0", "watts is not a known field"),
         ('kind = "nvlink"', 'kind = "rope"', "links.0.kind"),
+        ("typical = true", "size = 4", "links stand innermost first"),
+        ("visible_bytes = ", "visible_bytes = 9", "visible_bytes"),
+        ('"memory_bytes_per_s", "tdp_watts"', '"bandwidth", "tdp_watts"', "'bandwidth' is not a value"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(old: str, new: str, words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from calc.objectives.views import OBJECTIVES, objective
+from calc.objectives.plans import OBJECTIVES
+from calc.objectives.views import objective
 
 __all__ = ["OBJECTIVES", "objective"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from calc import catalog
 from calc.costs import Setting
@@ -14,6 +14,7 @@ from calc.layers import Block
 from calc.model import Model, Pass, running
 from calc.operations import Einsum, Lookup, Operation
 from calc.results import Figure, Grid, Result, Row
+from calc.units import flop
 
 Confidence = Literal["head", "none"]
 
@@ -61,43 +62,18 @@ def adapt(
 
 
 def _early(model: Model, exits: dict[int, float], confidence: Confidence, context: int) -> Result:
-    layers = model.n_layers
-    if not exits:
-        raise SpecError("no exit is given: write them as {16: 0.3, 24: 0.5}")
-    for layer, chance in exits.items():
-        if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= layers:
-            raise SpecError(f"exit after layer {layer}: {model.name} has {layers}")
-        if not 0 <= chance <= 1:
-            raise SpecError(f"exit after layer {layer} with chance {chance}: that is none")
-    if sum(exits.values()) > 1 + 1e-9:
-        raise SpecError(f"the chances of the exits add up to {sum(exits.values()):g}, more than 1")
-    if confidence == "head" and model.head is None:
-        raise SpecError(f"{model.name} has no head that could tell whether a token may leave")
-    left = {layer: chance for layer, chance in sorted(exits.items()) if layer < layers}
-    left[layers] = 1 - sum(left.values())
+    _check_exits(model, exits, confidence)
+    last = model.n_layers
+    left = {layer: chance for layer, chance in sorted(exits.items()) if layer < last}
+    left[last] = 1 - sum(left.values())
     by_layer, around, head, filled = _by_layer(model, Pass.decode(context))
-    rows, entries = [], []
-    expected = 0.0
+    entries = []
     for layer, chance in left.items():
-        asked = sum(1 for other in left if other <= layer and other < layers) if confidence == "head" else 0
-        # the head that answers is the last one asked; a token that passes all layers pays for one more
-        heads = head * (asked if asked and layer < layers else asked + 1)
-        cost = around + sum(by_layer[:layer]) + sum(filled[layer:]) + heads
-        expected += chance * cost
-        entries.append(
-            {"layer": layer, "chance": chance, "flops": cost, "filling": sum(filled[layer:]), "heads": heads}
-        )
-        name = f"after {layer} of {layers}" if layer < layers else f"all {layers}"
-        parts = (
-            Figure(chance, "percent"),
-            Figure(cost, "FLOP"),
-            Figure(sum(filled[layer:]), "FLOP"),
-            Figure(heads, "FLOP"),
-        )
-        rows.append(Row(f"exit.{layer}", (name, *parts)))
+        filling_above, heads = sum(filled[layer:]), head * _heads(layer, left, last, confidence)
+        flops = around + sum(by_layer[:layer]) + filling_above + heads
+        entries.append({"layer": layer, "chance": chance, "flops": flops, "filling": filling_above, "heads": heads})
+    expected = sum(entry["chance"] * entry["flops"] for entry in entries)
     full = around + sum(by_layer) + head
-    rows.append(Row("total", ("expected", "", Figure(expected, "FLOP", ratio=expected / full), "", ""), emphasis=True))
-    mean = sum(layer * chance for layer, chance in left.items())
     data = {
         "model": model.name,
         "method": "early exit",
@@ -105,17 +81,55 @@ def _early(model: Model, exits: dict[int, float], confidence: Confidence, contex
         "expected": expected,
         "full": full,
         "share": expected / full,
-        "mean_layers": mean,
+        "mean_layers": sum(layer * chance for layer, chance in left.items()),
         "exits": entries,
     }
+    return Result(kind="adapt", data=data, grids=(_exit_grid(model, data),))
+
+
+def _check_exits(model: Model, exits: Mapping[int, float], confidence: Confidence) -> None:
+    if not exits:
+        raise SpecError("no exit is given: write them as {16: 0.3, 24: 0.5}")
+    for layer, chance in exits.items():
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= model.n_layers:
+            raise SpecError(f"exit after layer {layer}: {model.name} has {model.n_layers}")
+        if not 0 <= chance <= 1:
+            raise SpecError(f"exit after layer {layer} with chance {chance}: that is none")
+    if sum(exits.values()) > 1 + 1e-9:
+        raise SpecError(f"the chances of the exits add up to {sum(exits.values()):g}, more than 1")
+    if confidence == "head" and model.head is None:
+        raise SpecError(f"{model.name} has no head that could tell whether a token may leave")
+
+
+def _heads(layer: int, left: Mapping[int, float], last: int, confidence: Confidence) -> int:
+    """Return how often the head is asked by a token that leaves after a layer: at every exit on its way.
+
+    The last one asked answers, too; a token that passes all layers needs one more for that.
+    """
+    if confidence == "none":
+        return 1
+    asked = sum(1 for exit_ in left if exit_ <= layer and exit_ < last)
+    return asked + 1 if layer == last else asked
+
+
+def _exit_grid(model: Model, data: Mapping[str, Any]) -> Grid:
+    last, expected, full = model.n_layers, data["expected"], data["full"]
+    rows = []
+    for entry in data["exits"]:
+        layer = entry["layer"]
+        name = f"after {layer} of {last}" if layer < last else f"all {last}"
+        costs = (Figure(entry[key], "FLOP") for key in ("flops", "filling", "heads"))
+        rows.append(Row(f"exit.{layer}", (name, Figure(entry["chance"], "percent"), *costs)))
+    rows.append(Row("total", ("expected", "", Figure(expected, "FLOP", ratio=expected / full), "", ""), emphasis=True))
     notes = (
-        f"E[FLOP] = Σ p_l·(layers below l + caches filled above l + heads asked); {mean:.4g} layers on average",
-        f"a plain step: {Figure(full, 'FLOP').value:.4g} FLOP; the ratio is to it",
+        "E[FLOP] = Σ p_l·(layers below l + caches filled above l + heads asked); "
+        f"{data['mean_layers']:.4g} layers on average",
+        f"a plain step: {flop(full)}; the ratio is to it",
         "source: Schuster et al. 2022, arXiv:2207.07061 §3",
     )
     columns = ("leaves", "chance", "FLOPs", "of it caches above", "of it heads")
-    title = f"{model.title or model.name}, early exit: a decode step at {context:,} tokens"
-    return Result(kind="adapt", data=data, grids=(Grid(title, columns, tuple(rows), notes),))
+    title = f"{model.title or model.name}, early exit: a decode step at {data['context']:,} tokens"
+    return Grid(title, columns, tuple(rows), notes)
 
 
 def _by_layer(model: Model, pass_: Pass) -> tuple[list[float], float, float, list[float]]:

@@ -207,7 +207,8 @@ class Routed(Record):
         effective = logarithm(saturated(experts, self.start, self.most), 10)
         first = logarithm(self.start, 10)
         slope = self.a + self.c * first
-        return size ** ((self.a + self.c * effective) / slope) * 10 ** (self.b * (effective - first) / slope)
+        power = (self.a + self.c * effective) / slope
+        return size**power * 10 ** (self.b * (effective - first) / slope)
 
     @property
     def cutoff(self) -> float:

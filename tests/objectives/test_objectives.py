@@ -20,7 +20,7 @@ from calc.memory import training_memory
 from calc.model import Pass, flops_by_operation, training_flops
 from calc.objectives import OBJECTIVES
 from calc.objectives.parts import similarity_flops
-from calc.objectives.views import stored_bytes_per_token
+from calc.objectives.plans import stored_bytes_per_token
 from calc.reference.model import ModelTwin
 from calc.schema import DOCUMENTS
 from calc.validate.shrink import shrunk
