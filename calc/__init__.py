@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from calc.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from calc.calibration import calibrate as calibrate
     from calc.catalog import load as load
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from calc.reasoning import adapt as adapt
     from calc.reasoning import reason as reason
     from calc.reasoning import speculate as speculate
+    from calc.report.page import html_report as html_report
     from calc.scaling import curve as curve
     from calc.scaling import experts as experts
     from calc.scaling import granular_optimum as granular_optimum
@@ -75,6 +78,7 @@ _HOMES = {
     "granular_optimum": "calc.scaling",
     "kernel_table": "calc.timings",
     "lengths": "calc.scaling",
+    "html_report": "calc.report.page",
     "list_charts": "calc.charts.gallery",
     "listing": "calc.views",
     "load": "calc.catalog",
@@ -115,6 +119,7 @@ __all__ = [
     "formula",
     "formulas",
     "granular_optimum",
+    "html_report",
     "kernel_table",
     "lengths",
     "list_charts",
@@ -134,7 +139,6 @@ __all__ = [
     "sweep",
     "training_memory",
 ]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -200,27 +200,9 @@ def save_preset(text: str, path: Path, *, replace: bool = False) -> None:
     Raises:
         SpecError: the file exists, is none, or cannot be written.
     """
-    import os
-    import tempfile
+    from calc.files import write_whole
 
-    try:
-        target = path.resolve()  # through a link, not over it
-        if target.exists() and not target.is_file():
-            raise SpecError(f"{path} is not a regular file")
-        if target.exists() and not replace:
-            raise SpecError(f"{path} exists; --force replaces it")
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".calc-", text=True)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise SpecError(f"cannot write {shortened(str(path), 200)}: {reason.lower()}") from None
+    write_whole(path, text.encode(), replace=replace)
 
 
 def _config_name(path: Path) -> str:

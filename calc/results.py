@@ -70,8 +70,28 @@ class Result(Record):
         notes = {"notes": list(self.notes)} if self.notes else {}
         return {"schema_version": SCHEMA_VERSION, "kind": self.kind, **self.data, **notes}
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the tables."""
+        return str(_above("calc.report.markup:fragment")(self))
+
+    def plot(self) -> Any:
+        """Return a chart of this answer, where there is one (``calc.plot`` draws others).
+
+        Raises:
+            CalcError: there is no chart of answers of this kind.
+        """
+        return _above("calc.charts.answers:plot_result")(self)
+
     def to_json(self) -> str:
         """Return the JSON text."""
         import json
 
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _above(place: str) -> Any:
+    """Return a function of a module above this one, which shows results and which no result needs in order to be."""
+    from importlib import import_module
+
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

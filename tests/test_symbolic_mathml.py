@@ -44,7 +44,7 @@ def test_a_formula_is_mathml_with_the_same_symbols_as_in_latex(model: str, quant
 
 
 def test_the_cache_of_llama_in_mathml() -> None:
-    times = "<mo>\u2062</mo>"
+    times = "<mo>·</mo>"
     layers = "<msub><mi>n</mi><mtext>layers</mtext></msub>"
     heads = "<msub><mi>h</mi><mtext>kv</mtext></msub>"
     factors = ["<mn>2</mn>", layers, heads, "<msub><mi>d</mi><mi>h</mi></msub>", *(f"<mi>{x}</mi>" for x in "bnβ")]

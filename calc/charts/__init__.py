@@ -20,6 +20,8 @@ KINDS: dict[str, str] = {
     "cache": "calc.charts.cache",
     "parameters": "calc.charts.parameters",
     "intensity": "calc.charts.intensity",
+    "roofline": "calc.charts.roofline",
+    "operations": "calc.charts.operations",
     "masks": "calc.charts.masks",
     "complexity": "calc.charts.complexity",
     "latent": "calc.charts.latent",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calc.charts.chart import Asked, Chart, sources, times, title_of
+from calc.charts.chart import Asked, Chart, shared_length, sources, times, title_of
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.errors import SpecError
@@ -85,10 +85,8 @@ def _finding(series: tuple[Series, ...], last: int) -> str:
     """
     growing = tuple(each for each in series if each.y[-1] > each.y[0])
     series = growing or series
-    stated = sorted((min(each.stated or last, last) for each in series if each.y[-1]), reverse=True)
-    at = stated[(len(stated) - 1) // 2]
-    index = max(index for index, context in enumerate(series[0].x) if context <= at)
-    at = series[0].x[index]
+    at = int(shared_length((each.stated for each in series if each.y[-1]), series[0].x))
+    index = series[0].x.index(at)
     held = {each.name: each.y[index] for each in series if min(each.stated or last, last) >= at and each.y[index]}
     least, most = min(held, key=lambda name: held[name]), max(held, key=lambda name: held[name])
     if held[least] == held[most]:

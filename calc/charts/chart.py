@@ -67,6 +67,11 @@ class Chart(Record):
     size: Callable[[ChartData], Size] = lambda data: SIZE
     """Inches that suit the data."""
 
+    @property
+    def of_answers(self) -> bool:
+        """Whether it is drawn of other commands' answers alone."""
+        return not self.most and "results" in self.takes
+
 
 def chart(name: str) -> Chart:
     """Return a chart by name.
@@ -127,9 +132,10 @@ def several(names: Iterable[str], most: int = 3) -> str:
     return " and ".join(filter(None, (", ".join(found[:-1]), found[-1]))) if found else ""
 
 
-def sources(models: Iterable[Model]) -> str:
+def sources(models: Iterable[Model | str]) -> str:
     """Return where the models' dimensions are from, in a footer's length."""
-    texts = list(dict.fromkeys(model.source.split(";")[0].strip() for model in models if model.source))
+    stated = (model if isinstance(model, str) else model.source for model in models)
+    texts = list(dict.fromkeys(source.split(";")[0].strip() for source in stated if source))
     return f"{several(texts)} (dimensions)" if texts else ""
 
 
@@ -140,3 +146,15 @@ def times(ratio: float) -> str:
     ('2.3 times', '58 times', '1,234 times')
     """
     return f"{ratio:.1f} times" if ratio < 9.95 else f"{ratio:,.0f} times"
+
+
+def shared_length(stated: Iterable[float | None], lengths: Iterable[float]) -> float:
+    """Return the longest of some lengths that at least half of the models state; without a statement, any is fine.
+
+    >>> shared_length([1024, 8192, None], [512, 1024, 4096, 16384])
+    4096
+    """
+    found = sorted(lengths)
+    reach = sorted((found[-1] if each is None else each for each in stated), reverse=True)
+    most = reach[(len(reach) - 1) // 2]
+    return max((length for length in found if length <= most), default=found[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from calc.attention import Attention
-from calc.charts.chart import Asked, Chart, sources, times, title_of
+from calc.charts.chart import Asked, Chart, shared_length, sources, times, title_of
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.costs import complexity
@@ -64,7 +64,7 @@ def data(asked: Asked) -> ChartData:
     width = f"d_model {D_MODEL:,}, {HEADS} heads of {HEAD_DIM}, {KV_HEADS} key-value heads. " if not shown else ""
     return ChartData(
         chart="complexity",
-        finding=_finding(series, last),
+        finding=_finding(series),
         panels=(panel,),
         conventions=f"{width}Matrix products of a causal prefill that read no weights: scores, values, states, "
         "indexers. A total of O(n²) is O(n) for each token.",
@@ -105,13 +105,20 @@ def _of_models(models: tuple[Model, ...], contexts: tuple[int, ...]) -> tuple[Se
     return tuple(found)
 
 
-def _finding(series: tuple[Series, ...], last: int) -> str:
-    most, least = max(series, key=lambda each: each.y[-1]), min(series, key=lambda each: each.y[-1])
+def _finding(series: tuple[Series, ...]) -> str:
+    """Compare the dearest and the cheapest at the longest context that half of the models state."""
+    at = shared_length((each.stated for each in series), series[0].x)
+    index = series[0].x.index(at)
+    most, least = (pick(series, key=lambda each: each.y[index]) for pick in (max, min))
     if len(series) == 1:
-        growth = times(most.y[-1] / most.y[0])
-        return f"{most.name}: {growth} the FLOPs for each token at {last:,} as at {most.x[0]:,.0f}"
-    ratio = times(most.y[-1] / least.y[-1])
-    return f"At {last:,} tokens, {most.name} {most.note} costs {ratio} as much as {least.name} {least.note}"
+        growth = times(most.y[index] / most.y[0])
+        return f"Mixing positions costs each token of {most.name} {growth} as much at {at:,.0f} as at {most.x[0]:,.0f}"
+    ratio = times(most.y[index] / least.y[index])
+    orders = (f" {most.note}", f" {least.note}") if most.note != least.note else ("", "")
+    return (
+        f"At {at:,.0f} tokens, mixing positions costs {ratio} as much with {most.name}{orders[0]} as with "
+        f"{least.name}{orders[1]}"
+    )
 
 
 CHART = Chart(

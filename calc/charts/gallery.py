@@ -35,7 +35,7 @@ def list_charts() -> Result:
 def command(name: str) -> str:
     """Return the command that draws a chart of the gallery."""
     kind = chart(name)
-    if "results" in kind.takes:
+    if kind.of_answers:
         return f"calc validate --format json > {name}.json && calc plot {name} --from {name}.json -o {name}.png"
     return " ".join(("calc plot", name, *kind.models, "-o", f"{name}.png"))
 
@@ -55,7 +55,7 @@ def draw_gallery(
     """
     target, given = Path(folder).expanduser().resolve(), list(results)
     _check(target)
-    names = [name for name in KINDS if given or "results" not in chart(name).takes]
+    names = [name for name in KINDS if given or not chart(name).of_answers]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".calc-") as space:
@@ -95,7 +95,7 @@ def _draw(
         if progress:
             progress(name, done, len(names))
         kind = chart(name)
-        picture = plot(name, results=results if "results" in kind.takes else ())
+        picture = plot(name, results=results if kind.of_answers else ())
         picture.save(folder / f"{name}.png")
         picture.save(folder / f"{name}-dark.png", dark=True)
         found[name] = picture

@@ -11,6 +11,7 @@ from calc.charts.chart import Asked, Chart, several, sources, title_of
 from calc.charts.data import Axis, Cells, ChartData, Panel
 from calc.charts.drawing.cells import draw_squares, size_of_squares
 from calc.errors import SpecError
+from calc.grid_masks import Windows
 from calc.masks import Budget, Causal, Chunk, Full, Mask, Window
 from calc.model import Model
 from calc.sparse_masks import BigBird, Compressed, Entries, Local, Strided, TopK, TopKBlocks, TopKCompressed
@@ -31,6 +32,7 @@ SHOWN: tuple[Mask, ...] = (
     Full(),
     Local(window=5, n_global=3),
     BigBird(block_size=4, n_random=1),
+    Windows(window_side=3, grid_width=8),
 )
 """What is drawn without a model: every pattern, small enough to see."""
 
@@ -84,6 +86,18 @@ def _bigbird(mask: BigBird, n: int, random: Random) -> Rows:
     return _where(n, lambda query, key: key // size in seen[query // size])
 
 
+def _windows(mask: Windows, n: int, random: Random) -> Rows:
+    """Patches row by row in a grid; those that fill no whole row see nothing."""
+    width = mask.grid_width or n
+    whole, side = n // width * width, mask.window_side
+
+    def sees(query: int, key: int) -> bool:
+        same = query // width // side == key // width // side and query % width // side == key % width // side
+        return same and query < whole and key < whole
+
+    return _where(n, sees)
+
+
 def _entries(mask: Entries, n: int) -> Rows:
     """Return which entries are complete: rows are positions, columns entries."""
     block = mask.compress_block or mask.compress_stride
@@ -117,6 +131,7 @@ _PICTURES: dict[type[Mask], Callable[[Any, int, Random], Rows]] = {
     Budget: _budget,
     TopKBlocks: _blocks,
     BigBird: _bigbird,
+    Windows: _windows,
     Compressed: lambda mask, n, random: _entries(mask, n),
     TopKCompressed: _chosen_entries,
 }
@@ -170,6 +185,7 @@ NAMES = {
     "a cache budget", "strided": "strided", "topk": "selected positions", "local": "local and global",
     "bigbird": "BigBird blocks", "compressed": "compressed entries", "topk_compressed": "selected entries",
     "topk_blocks": "selected blocks",
+    "windows": "squares of an image",
 }  # fmt: skip
 
 
@@ -211,6 +227,8 @@ def _in_proportion(mask: Mask, context: int) -> Mask:
     scale = SIDE / context
     if scale >= 1:
         return mask
+    if isinstance(mask, Windows):  # both sides of the grid shrink
+        scale **= 0.5
 
     kept = ("n_random",) if isinstance(mask, BigBird) else ("n_selected",) if isinstance(mask, TopKBlocks) else ()
     sizes: dict[str, Any] = {name: value for name, value in vars(mask).items() if name not in ("kind", *kept) and value}

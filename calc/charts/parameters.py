@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
 from calc.charts.chart import Asked, Chart, sources, title_of
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.bars import draw, size
+from calc.errors import SpecError
 from calc.model import Model
+from calc.records import Record, named_record
 from calc.units import count
 
 PARTS = {
@@ -32,56 +38,84 @@ def by_part(model: Model) -> dict[str, int]:
     return found
 
 
+@named_record
+class Split(Record):
+    """The parameters of one model by part, and what its total is written as."""
+
+    title: str
+    parts: Mapping[str, int]
+    total: str
+    source: str
+
+
 def data(asked: Asked) -> ChartData:
     """Return the share of each part of each model's parameters, and the total."""
-    models = asked.models
-    counted = [by_part(model) for model in models]
-    totals = [sum(parts.values()) for parts in counted]
-    shares = {part: tuple(parts[part] / total for parts, total in zip(counted, totals, strict=True)) for part in PARTS}
+    splits = [_of_model(model) for model in asked.models] + [each for a in asked.results for each in _of_answer(a)]
+    totals = [sum(split.parts.values()) for split in splits]
+    shares = {
+        part: tuple(split.parts[part] / total for split, total in zip(splits, totals, strict=True)) for part in PARTS
+    }
     shown = [part for part in PARTS if max(shares[part]) >= DRAWN]
-    small = tuple(1 - sum(shares[part][index] for part in shown) for index in range(len(models)))
-    texts = tuple(_total(model, total) for model, total in zip(models, totals, strict=True))
-    rows = tuple(float(index) for index in range(len(models)))
+    small = tuple(1 - sum(shares[part][index] for part in shown) for index in range(len(splits)))
+    rows = tuple(float(index) for index in range(len(splits)))
     series = [Series(name=PARTS[part], look="bar", x=shares[part], y=rows) for part in shown]
     if "rest" not in shown and max(small) > 1e-4:
         series.append(Series(name=PARTS["rest"], look="bar", x=small, y=rows))
-    series[0] = Series(name=series[0].name, look="bar", x=series[0].x, y=rows, texts=texts)
+    series[0] = replace(series[0], texts=tuple(split.total for split in splits))
+    names = tuple(split.title for split in splits)
     panel = Panel(
         x=Axis(label="", unit="percent", high=1.0),
-        y=Axis(label="share of all parameters; total to the right", scale="names", names=tuple(map(title_of, models))),
+        y=Axis(label="share of all parameters; total to the right", scale="names", names=names),
         series=tuple(series),
     )
     return ChartData(
         chart="parameters",
-        finding=_finding(models, shares),
+        finding=_finding(names, shares),
         panels=(panel,),
         conventions="Parameters that a checkpoint of the main model stores: tied tables once, prediction modules "
         "apart.",
-        source=sources(models),
+        source=sources(split.source for split in splits),
     )
 
 
-def _total(model: Model, total: int) -> str:
-    ends = model.bounds()
-    if ends is None:
-        return count(total)
-    return f"≈ {count(total, 3)} [{count(ends[0].params().total, 3)} – {count(ends[1].params().total, 3)}]"
+def _of_model(model: Model) -> Split:
+    parts, ends = by_part(model), model.bounds()
+    total = count(sum(parts.values()))
+    if ends is not None:
+        total = _range(sum(parts.values()), *(end.params().total for end in ends))
+    return Split(title=title_of(model), parts=parts, total=total, source=model.source)
 
 
-def _finding(models: tuple[Model, ...], shares: dict[str, tuple[float, ...]]) -> str:
+def _range(middle: int, low: int, high: int) -> str:
+    return f"≈ {count(middle, 3)} [{count(low, 3)} – {count(high, 3)}]"
+
+
+def _of_answer(answer: Mapping[str, Any]) -> Iterator[Split]:
+    """Yield the models of ``calc show`` or ``calc compare``, whose feed-forward parts hold the routed experts."""
+    if answer.get("kind") not in ("show", "compare"):
+        raise SpecError("the chart parameters is drawn of models, or of what `calc show --format json` printed")
+    for entry in answer.get("models", [answer]):
+        params = entry["params"]
+        parts = {part: params.get(part, 0) for part in PARTS}
+        parts["rest"] = params["router"] + params["norm"] + params["other"]
+        total = count(params["total"])
+        if entry.get("low") and entry.get("high"):
+            total = _range(params["total"], *(entry[end]["params"]["total"] for end in ("low", "high")))
+        yield Split(title=entry["model"]["title"], parts=parts, total=total, source=entry["model"]["source"])
+
+
+def _finding(names: tuple[str, ...], shares: dict[str, tuple[float, ...]]) -> str:
     """Name the part that differs most between the models, or the largest part of the only one."""
-    if len(models) == 1:
+    if len(names) == 1:
         part = max(PARTS, key=lambda part: shares[part][0])
-        return f"{shares[part][0]:.0%} of {title_of(models[0])} is {PARTS[part]}"
+        return f"{shares[part][0]:.0%} of {names[0]} is {PARTS[part]}"
     part = max(PARTS, key=lambda part: max(shares[part]) - min(shares[part]))
     most, least = (shares[part].index(pick(shares[part])) for pick in (max, min))
     name = PARTS[part]
-    verb = "are" if name.endswith("s") else "is"
-    low = f"{shares[part][least]:.0%} of {title_of(models[least])}" if shares[part][least] else "none"
+    found = f"{name.capitalize()} {'are' if name.endswith('s') else 'is'} {shares[part][most]:.0%} of {names[most]}"
     if not shares[part][least]:
-        low = f"{title_of(models[least])} has none"
-        return f"{name.capitalize()} {verb} {shares[part][most]:.0%} of {title_of(models[most])}; {low}"
-    return f"{name.capitalize()} {verb} {shares[part][most]:.0%} of {title_of(models[most])} and {low}"
+        return f"{found}; {names[least]} has none"
+    return f"{found} and {shares[part][least]:.0%} of {names[least]}"
 
 
 CHART = Chart(
@@ -100,5 +134,6 @@ CHART = Chart(
         "kimi-k2",
         "gemini-2.5-pro",
     ),
+    takes=("results",),
     size=size,
 )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from calc.charts.chart import Chart, Size
 from calc.charts.data import ChartData
 from calc.errors import SpecError, shortened
+from calc.files import write_whole
 from calc.records import Record, record
 
 if TYPE_CHECKING:
@@ -105,27 +104,3 @@ def smaller(png: bytes) -> bytes:
         buffer = io.BytesIO()
         few.save(buffer, format="png", optimize=True, dpi=image.info.get("dpi"))
     return buffer.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; only a regular file is replaced, and through a link.
-
-    Raises:
-        SpecError: it cannot be written.
-    """
-    try:
-        target = path.expanduser().resolve()
-        if target.exists() and not target.is_file():
-            raise SpecError(f"{path} is not a regular file")
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".calc-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise SpecError(f"cannot write {shortened(str(path), 200)}: {reason.lower()}") from None

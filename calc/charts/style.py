@@ -117,8 +117,8 @@ def readable(colour: str, theme: Theme, ratio: float = 4.5) -> str:
 
 
 def upon(colour: str) -> str:
-    """Return black or white, whichever is easier to read on a colour."""
-    return max(("#000000", "#ffffff"), key=lambda ink: contrast(ink, colour))
+    """Return black or white, whichever is easier to read on a colour; not quite black, which SVG would leave out."""
+    return max(("#010101", "#ffffff"), key=lambda ink: contrast(ink, colour))
 
 
 @contextmanager

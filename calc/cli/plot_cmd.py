@@ -102,10 +102,21 @@ def _size(text: str) -> tuple[float, float] | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read what another command printed."""
-    from calc.charts.reading import read_result
+    """Read what another command printed, and require that it is that."""
+    from pydantic import ValidationError
 
-    return read_result(path)
+    from calc.charts.reading import read_result
+    from calc.schema import DOCUMENTS
+
+    found = read_result(path)
+    document = DOCUMENTS.get(str(found["kind"]))
+    try:
+        if document is not None:
+            document.model_validate(found)
+            return found
+    except ValidationError:
+        pass
+    raise SpecError(f"{path} is not what this version of calc prints with --format json")
 
 
 def _gallery(output: Path | None, given: list[dict[str, Any]], form: Any) -> None:

@@ -284,6 +284,10 @@ class Formula(Record):
         """Write an expression in the legend's symbols as a MathML element."""
         return f'<math display="block">{Walk(MathML(self.entries), self.order).write(expression)}</math>'
 
+    def mathml_pieces(self, expression: Any) -> tuple[str, ...]:
+        """Write an expression as MathML elements between which a line may end: browsers break none inside."""
+        return tuple(f"<math>{piece}</math>" for piece in Walk(MathML(self.entries), self.order).broken(expression))
+
     def _repr_latex_(self) -> str:
         return f"${self.latex}$"
 

@@ -144,8 +144,8 @@ class Latex:
 class MathML:
     """Presentation MathML, which browsers set without a script; symbols as in ``Latex``."""
 
-    times = "<mo>&#x2062;</mo>"
-    plus, minus, negative = "<mo>+</mo>", "<mo>−</mo>", "<mo>−</mo>"
+    times = "<mo>·</mo>"
+    plus, minus, negative = '<mo form="infix">+</mo>', '<mo form="infix">−</mo>', "<mo>−</mo>"
 
     def __init__(self, entries: Mapping[Any, Entry]) -> None:
         self.entries = entries
@@ -186,7 +186,7 @@ class MathML:
 
     def parentheses(self, inner: str) -> str:
         """Write a part of a product."""
-        return _row(f"<mo>(</mo>{inner}<mo>)</mo>")
+        return f"<mo>(</mo>{inner}<mo>)</mo>"
 
     def modulo(self, whole: str, by: str) -> str:
         """Write a remainder."""
@@ -237,18 +237,26 @@ def _pieces(latex: str) -> tuple[str, str]:
     """Return the MathML of what a LaTeX text begins with, up to its end or a closing brace, and the rest."""
     found: list[str] = []
     while latex and not latex.startswith("}"):
-        if latex[0] in "_^":
-            below = latex[0] == "_"
-            script, latex = _one(latex[1:])
-            base = found.pop()
-            both = below and latex.startswith("^")
-            above, latex = _one(latex[1:]) if both else ("", latex)
-            tag = "msubsup" if both else "msub" if below else "msup"
-            found.append(f"<{tag}>{base}{script}{above}</{tag}>")
+        if latex[0] in "_^'":
+            scripts, latex = _scripts(latex)
+            tag = {"_": "msub", "^": "msup"}.get("".join(scripts), "msubsup")
+            found.append(f"<{tag}>{found.pop()}{''.join(scripts[sign] for sign in '_^' if sign in scripts)}</{tag}>")
         else:
             piece, latex = _one(latex)
             found.append(piece)
     return _row("".join(found)) if len(found) > 1 else "".join(found), latex
+
+
+def _scripts(latex: str) -> tuple[dict[str, str], str]:
+    """Return what stands below (``_``) and above (``^``; a prime does) of a symbol, and the rest."""
+    scripts: dict[str, str] = {}
+    while latex and latex[0] in "_^'":
+        if latex[0] == "'":
+            scripts["^"], latex = "<mo>′</mo>", latex[1:]
+        else:
+            sign = latex[0]
+            scripts[sign], latex = _one(latex[1:])
+    return scripts, latex
 
 
 def _one(latex: str) -> tuple[str, str]:
@@ -262,8 +270,6 @@ def _one(latex: str) -> tuple[str, str]:
     if latex.startswith("\\"):
         name = "".join(takewhile(str.isalpha, latex[1:]))
         return f"<mi>{_command(name)}</mi>", latex[1 + len(name) :].lstrip()
-    if latex.startswith("'", 1):  # a prime stands above, before what stands below
-        return f"<msup><mi>{escape(latex[0])}</mi><mo>′</mo></msup>", latex[2:]
     tag = "mn" if latex[0].isdigit() else "mi" if latex[0].isalpha() else "mo"
     sign = {"-": "−"}.get(latex[0], latex[0])
     return f"<{tag}>{escape(sign)}</{tag}>", latex[1:]

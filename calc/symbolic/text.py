@@ -11,6 +11,9 @@ from sympy.core.relational import Relational
 from calc.symbolic.legend import BATCH, CONTEXT, SOURCE
 from calc.symbolic.styles import Latex, MathML, Unicode
 
+LINE = 12
+"""Operations that stay on one line where an expression is written in pieces."""
+
 
 class Walk:
     """Writes an expression in a style; sums and products are put in the order in which people read them."""
@@ -47,7 +50,29 @@ class Walk:
             return style.ceiling(self._quotient(expression.args[0]))
         if isinstance(expression, Piecewise):
             return style.cases([(self.write(value), self._condition(when)) for value, when in expression.args])
+        if isinstance(expression, Relational):
+            return self._condition(expression)
         raise TypeError(f"no way to write {type(expression).__name__}")
+
+    def broken(self, expression: Any) -> list[str]:
+        """Return an expression in pieces between which a line may end: before the summands of long sums."""
+        if expression.count_ops() <= LINE:
+            return [self.write(expression)]
+        if isinstance(expression, Add) and not _remainder(expression)[0]:
+            pieces: list[str] = []
+            for term in sorted(expression.args, key=self._term_rank):
+                negative = _coefficient(term) < 0
+                first, *others = self.broken(-term if negative else term)
+                sign = (self.style.minus if negative else self.style.plus) if pieces else ""
+                pieces += [(sign or (self.style.negative if negative else "")) + first, *others]
+            return pieces
+        sums = [factor for factor in Mul.make_args(expression) if isinstance(factor, Add)]
+        if len(sums) != 1 or expression.as_numer_denom()[1] != 1 or expression == sums[0]:
+            return [self.write(expression)]
+        first, *others = self.broken(sums[0])
+        opened, closed = self.style.parentheses("\0").split("\0")
+        pieces = [f"{self.write(expression / sums[0])}{self.style.times}{opened}{first}", *others]
+        return [*pieces[:-1], pieces[-1] + closed]
 
     def _quotient(self, expression: Any) -> str:
         top, bottom = expression.as_numer_denom()

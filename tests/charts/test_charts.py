@@ -45,11 +45,21 @@ MASKED = ("gemma-3-27b", "gpt2", "llama-4-scout", "deepseek-v3.2", "mistral-7b-v
 OF: dict[str, tuple[str, ...]] = {
     "experts": SPARSE,
     "balance": ("mixtral-8x7b",),
+    "roofline": ("deepseek-v3",),
+    "operations": ("t5-small",),
     "latent": LATENT,
     "masks": MASKED,
     "complexity": tuple(name for name in MIXED if name not in ("mamba-2.8b",)),
     "intensity": tuple(name for name in MIXED if name not in ("t5-small",)),
 }
+
+
+def check(name: str, quantity: str, expected: int, counted: int) -> dict[str, Any]:
+    """Return a comparison as ``calc validate --format json`` prints it."""
+    place = {"target": name, "path": "layer", "operation": "q_proj", "formula": "btd,dh->bth", "context": 7}
+    return {**place, "quantity": quantity, "expected": expected, "counted": counted}
+
+
 PROOF: dict[str, Any] = {
     "schema_version": 1,
     "kind": "validate",
@@ -63,9 +73,9 @@ PROOF: dict[str, Any] = {
             "name": name,
             "holds": True,
             "checks": [
-                {"quantity": "forward", "expected": 3, "counted": 3},
-                {"quantity": "decode", "expected": 4, "counted": 5 if name == "b" else 4},
-                {"quantity": "something new", "expected": 1, "counted": 1},
+                check(name, "forward", 3, 3),
+                check(name, "decode", 4, 5 if name == "b" else 4),
+                check(name, "something new", 1, 1),
             ][: 3 - (name == "a")],
         }
         for name in ("a", "b")
@@ -228,6 +238,63 @@ def test_proof_shows_what_differs() -> None:
     assert "2 differ" in data.finding
 
 
+def test_roofline_is_the_kernels_under_peak_and_bandwidth() -> None:
+    data = plotted("roofline", "llama-3-8b", batch=8, context=2048, accelerators=["h200"])
+    device = calc.load_accelerator("h200")
+    roof, _, decode = data.panel.series
+    assert roof.y[1:] == (device.flops["bf16"], device.flops["bf16"])
+    assert roof.x[1] == device.ridge("bf16")
+    answer = calc.kernel_table("llama-3-8b", "h200", phase="decode", batch=8, context=2048).data
+    names = {kernel["kernel"] for kernel in answer["kernels"] if kernel["flops"]}
+    assert len(decode.x) == len(names)
+    for x, y, low, high in zip(decode.x, decode.y, decode.low or (), decode.high or (), strict=True):
+        assert y <= min(device.flops["bf16"], x * device.memory_bytes_per_s) * 1.001
+        assert low < y < high
+    head = next(kernel for kernel in answer["kernels"] if kernel["kernel"] == "lm_head")
+    assert any(y == pytest.approx(head["flops"] / head["seconds"]) for y in decode.y)
+    assert "bound by memory" in data.finding
+
+
+@pytest.mark.parametrize("accelerators", [(), ("h100-sxm",)])
+def test_shares_of_operations_add_up(accelerators: tuple[str, ...]) -> None:
+    data = plotted("operations", "deepseek-v3", context=4096, accelerators=accelerators)
+    for panel in data.panels:
+        (series,) = panel.series
+        assert sum(series.x) == pytest.approx(1)
+        assert list(series.x[:-1]) == sorted(series.x[:-1], reverse=True)
+        assert series.provenance == ("modelled" if accelerators else "exact")
+    if not accelerators:
+        answer = calc.operation_table("deepseek-v3", phase="decode", context=4096).data
+        scores = sum(entry["flops"] for entry in answer["operations"] if entry["operation"] == "scores")
+        decode = data.panels[1]
+        assert decode.series[0].x[decode.y.names.index("scores")] == scores / answer["total"]["flops"]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        lambda: calc.show("deepseek-v3"),
+        lambda: calc.compare(["gpt2", "gemini-2.5-pro", "mamba-2.8b"]),
+        lambda: calc.operation_table("gpt2", phase="decode"),
+        lambda: calc.kernel_table("gpt2", "h100-sxm", phase="train"),
+    ],
+)
+def test_answers_have_a_chart(result: Any) -> None:
+    answer = result()
+    found = answer.plot()
+    assert_sound(found.data)
+    assert_legible(found)
+    assert found._repr_svg_().startswith("<?xml")
+
+
+def test_the_chart_of_a_comparison_is_that_of_its_figures() -> None:
+    answer = calc.compare(["gpt2", "gemini-2.5-pro"])
+    data = answer.plot().data
+    assert data.panel.series[0].texts == plotted("parameters", "gpt2", "gemini-2.5-pro").panel.series[0].texts
+    with pytest.raises(calc.CalcError, match="no chart of 'list'"):
+        calc.listing("gpt2").plot()
+
+
 # ---- that it can be drawn
 
 
@@ -238,7 +305,7 @@ def long_named(name: str) -> Model:
 def inputs(name: str) -> dict[str, tuple[Any, ...]]:
     """Return odd inputs of a chart: none named, one, as many as it takes, long names."""
     kind = chart(name)
-    if "results" in kind.takes:
+    if kind.of_answers:
         return {}
     found: dict[str, tuple[Any, ...]] = {"gallery": ()}
     if kind.most:
@@ -264,12 +331,10 @@ def test_every_chart_is_drawn_for_odd_inputs(name: str, case: str) -> None:
     found = answered(name, case)
     assert_sound(found.data)
     assert_legible(found)
-    for dark in (False, True):
-        png = found.to_bytes("png", (5, 3.6), dark=dark, dpi=50)
-        with Image.open(io.BytesIO(png)) as image:
-            assert image.size == (250, 180)
-            assert np.unique(np.asarray(image.convert("L"))).size > 8
-    assert found.to_bytes("pdf", (4, 3)).startswith(b"%PDF")
+    png = found.to_bytes("png", (5, 3.6), dark=case in ("one", "long"), dpi=50)
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.size == (250, 180)
+        assert np.unique(np.asarray(image.convert("L"))).size > 8
 
 
 def test_the_proof_is_drawn() -> None:

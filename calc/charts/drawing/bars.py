@@ -31,7 +31,7 @@ def size(data: ChartData) -> Size:
 
 def draw(data: ChartData, canvas: Canvas) -> None:
     """Draw stacked bars: each series a part, each name of y a bar; a legend of the parts above."""
-    for slot, panel in zip(canvas.slots(len(data.panels), 2), data.panels, strict=True):
+    for slot, panel in zip(canvas.slots(len(data.panels), canvas.fitting(2)), data.panels, strict=True):
         draw_panel(panel, canvas, slot)
 
 
@@ -48,7 +48,8 @@ def draw_panel(panel: Panel, canvas: Canvas, slot: Box) -> Axes:
         ink = colour(canvas.theme, number)
         for place, value in zip(series.y, series.x, strict=True):
             axes.barh(place, value, left=left[int(place)], height=0.68, color=ink, edgecolor=canvas.theme.page, lw=0.7)
-            _inside(canvas, axes, panel, left[int(place)], value, place, ink)
+            if len(parts) > 1 or not texts:
+                _inside(canvas, axes, panel, left[int(place)], value, place, ink)
             left[int(place)] += value
     for index, text in enumerate(texts):
         _, y = canvas.inside(axes, 0, index)

@@ -21,6 +21,8 @@ FINDING, LABEL, TEXT, SMALL = 12.5, 9.0, 8.5, 7.5
 """Sizes of type, in points."""
 LINE = 1.28
 """Height of a line of text over its size."""
+NARROW = 360.0
+"""Points below which a page is narrow."""
 FINE = 8
 """Texts are measured this much finer than points, so that rounding to pixels does not add up."""
 
@@ -131,6 +133,10 @@ class Canvas:
             top = self.body.top - row * (high + rows_gap)
             found.append(Box(left, top - high, left + wide, top))
         return found
+
+    def fitting(self, columns: int) -> int:
+        """Return how many columns of panels a page of this width takes: half as many on a narrow one."""
+        return columns if self.width >= NARROW else max(columns // 2, 1)
 
     def axes(self, slot: Box) -> Axes:
         """Return axes that fill a slot; ``fit`` gives them room for what stands around them."""

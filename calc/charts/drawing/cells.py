@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from calc.charts.chart import Size
@@ -30,7 +31,7 @@ def size_of_table(data: ChartData) -> Size:
 
 def draw_squares(data: ChartData, canvas: Canvas) -> None:
     """Draw each panel as a square of cells with its title above and its note below."""
-    slots = canvas.slots(len(data.panels), COLUMNS, gap=16, rows_gap=14)
+    slots = canvas.slots(len(data.panels), canvas.fitting(COLUMNS), gap=16, rows_gap=14)
     wide = slots[0].right - slots[0].left
     titles = [canvas.wrapped(panel.title, wide, LABEL, "bold", most=2) for panel in data.panels]
     notes = [
@@ -50,24 +51,44 @@ def draw_squares(data: ChartData, canvas: Canvas) -> None:
 
 
 def _square(panel: Panel, canvas: Canvas, box: Box) -> Axes:
+    """Draw a matrix of zeros and ones as one path, which stays sharp at any size."""
+    from matplotlib.patches import PathPatch, Rectangle
+    from matplotlib.path import Path
+
     axes = canvas.axes(box)
     cells = panel.cells
     assert cells is not None
-    axes.grid(visible=False)
-    values = [[0.0 if value is None else value for value in row] for row in cells.values]
-    _image(canvas, axes, values, canvas.theme.cycle[0], canvas.theme.grid)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side in axes.spines.values():
-        side.set_visible(False)
+    rows, columns = len(cells.values), len(cells.values[0])
+    axes.set_xlim(0, columns)
+    axes.set_ylim(rows, 0)
+    axes.set_axis_off()
+    axes.add_patch(Rectangle((0, 0), columns, rows, color=canvas.theme.grid, linewidth=0))
+    corners = [
+        corner
+        for row, values in enumerate(cells.values)
+        for start, end in _runs(values)
+        for corner in ((start, row), (end, row), (end, row + 1), (start, row + 1), (start, row))
+    ]
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * (len(corners) // 5)
+    if corners:
+        ink = canvas.theme.cycle[0]
+        axes.add_patch(PathPatch(Path(corners, codes), color=ink, linewidth=0.25))
     return axes
 
 
-def _image(canvas: Canvas, axes: Axes, values: list[list[float]], full: str, empty: str) -> None:
-    from matplotlib.colors import LinearSegmentedColormap
+def _runs(values: Sequence[float | None]) -> Iterator[tuple[int, int]]:
+    """Yield where neighbouring cells that are set begin and end.
 
-    colours = LinearSegmentedColormap.from_list("cells", [empty, full])
-    axes.imshow(values, cmap=colours, vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+    >>> list(_runs([1.0, 1.0, 0.0, 1.0]))
+    [(0, 2), (3, 4)]
+    """
+    start = None
+    for index, value in enumerate((*values, None)):
+        if value and start is None:
+            start = index
+        elif not value and start is not None:
+            yield start, index
+            start = None
 
 
 def draw_table(data: ChartData, canvas: Canvas) -> None:

@@ -22,7 +22,7 @@ WIDEST = 0.34
 
 def draw(data: ChartData, canvas: Canvas) -> None:
     """Draw every panel of a chart as lines, side by side."""
-    for slot, panel in zip(canvas.slots(len(data.panels), 2), data.panels, strict=True):
+    for slot, panel in zip(canvas.slots(len(data.panels), canvas.fitting(2)), data.panels, strict=True):
         draw_panel(panel, canvas, slot)
 
 
@@ -140,9 +140,8 @@ def _limits(canvas: Canvas, axes: Axes, box: Box, fixed: list[Series]) -> None:
     middles = spread([level + SMALL * 0.7 for level in levels], names, box.bottom, box.top + SMALL)
     for series, middle in zip(fixed, middles, strict=True):
         axes.axhline(series.y[0], color=canvas.theme.neutral, linewidth=0.8, linestyle=(0, (6, 3)), zorder=1.8)
-        canvas.write(
-            box.left + 5, middle - SMALL * 0.36, series.name, size=SMALL, colour=canvas.theme.muted, **_halo(canvas)
-        )
+        name = canvas.shortened(series.name, box.right - box.left - 10, SMALL)
+        canvas.write(box.left + 5, middle - SMALL * 0.36, name, size=SMALL, colour=canvas.theme.muted, **_halo(canvas))
 
 
 def _marks(canvas: Canvas, axes: Axes, box: Box, panel: Panel, moving: list[Series]) -> None:

@@ -18,7 +18,7 @@ MARKERS = "osD^vPX*"
 
 def draw(data: ChartData, canvas: Canvas) -> None:
     """Draw every panel of a chart as points, side by side."""
-    for slot, panel in zip(canvas.slots(len(data.panels), 2), data.panels, strict=True):
+    for slot, panel in zip(canvas.slots(len(data.panels), canvas.fitting(2)), data.panels, strict=True):
         draw_panel(panel, canvas, slot)
 
 
@@ -37,7 +37,11 @@ def draw_panel(panel: Panel, canvas: Canvas, slot: Box) -> Axes:
     box = canvas.fit(axes, slot, panel, x, y)
     taken = [label for series in guides for label in _guide(canvas, axes, box, series)]
     for series in lines:
-        axes.plot(series.x, series.y, color=canvas.theme.neutral, linewidth=1.2, zorder=2)
+        axes.plot(series.x, series.y, color=canvas.theme.neutral, linewidth=1.4, zorder=2)
+        x_end, y_end = canvas.inside(axes, series.x[-1], series.y[-1])
+        x_end = min(x_end, box.right)
+        canvas.write(x_end - 4, y_end + 4, series.name, size=SMALL, colour=canvas.theme.muted, ha="right")
+        taken.append(Box(x_end - 4 - canvas.measure(series.name, SMALL), y_end + 2, x_end - 4, y_end + 4 + SMALL))
     for number, series in enumerate(points):
         _points(canvas, axes, series, number)
     _names(canvas, axes, box, points, taken)
@@ -83,6 +87,7 @@ def _names(canvas: Canvas, axes: Axes, box: Box, points: list[Series], taken: li
         (canvas.inside(axes, x, y), text, number)
         for number, series in enumerate(points)
         for x, y, text in zip(series.x, series.y, series.texts or (series.name,) * len(series.x), strict=True)
+        if text
     ]
     size = TEXT if len(named) <= 24 else SMALL
     named.sort(key=lambda one: -_room(one[0], [other[0] for other in named]))
