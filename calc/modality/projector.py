@@ -45,8 +45,9 @@ class Projector(Modal):
     standardised: bool = False
     """The mean is multiplied by √d, shifted and scaled by stored vectors (Gemma 4)."""
     norm: NormSpec | None = None
-    norm_over: Literal["patch", "token"] = "patch"
-    """Each patch is normalised before patches are put together, or what they become as a whole."""
+    norm_over: Literal["patch", "token", "result"] = "patch"
+    """Each patch is normalised before patches are put together, or what they become as a whole, or what is handed on
+    (GIT)."""
     d_ff: Positive | None = None
     """Width between two maps; without it there is one map."""
     d_middle: Positive | None = None
@@ -96,7 +97,10 @@ class Projector(Modal):
         if self.norm and self.norm_over == "token":
             table.append(self._whole_norm(self.norm, joined, entry, over))
             entry = "norm"
-        return (*table, *self._maps(entry, joined, over))
+        table += self._maps(entry, joined, over)
+        if self.norm and self.norm_over == "result":
+            table.append(self._whole_norm(self.norm, "ø", "out_proj", over))
+        return tuple(table)
 
     def _whole_norm(self, norm: NormSpec, joined: str, entry: str, over: Merged | None) -> Norm:
         scale, bias = joined if norm.scale else "", joined if norm.bias else ""

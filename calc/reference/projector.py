@@ -37,7 +37,7 @@ class ProjectorTwin(Twin):
         self.spec = spec
         joined = d_model if spec.pooled else d_model * (spec.n_merged or 1)
         if spec.norm:
-            self.norm = norm(spec.norm, d_model if spec.norm_over == "patch" else joined)
+            self.norm = norm(spec.norm, {"patch": d_model, "token": joined, "result": spec.d_out}[spec.norm_over])
         if spec.standardised:
             self.shift, self.stretch = Tensors(weight=(d_model,)), Tensors(weight=(d_model,))
         if spec.d_ff:
@@ -74,6 +74,9 @@ class ProjectorTwin(Twin):
             with self.operation("norm"):
                 x = self.norm(x)
         x = self._mapped(x)
+        if spec.norm and spec.norm_over == "result":
+            with self.operation("norm"):
+                x = self.norm(x)
         if spec.newline:
             with self.operation("newline"):
                 x = torch.cat((x, self.newline.weight.expand(x.shape[0], 1, -1)), 1)

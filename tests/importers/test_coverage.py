@@ -38,7 +38,8 @@ FILLED: dict[str, dict[str, Any]] = {
 
 ENCODERS = (
     "vision_tower", "audio_tower", "audio_encoder", "vision_model", "visual", "multi_modal_projector", "vq_model",
-    "embed_tokens_extend", "vision_embed_tokens", "vq_adaptor", "embed_vision", "embed_audio",
+    "embed_tokens_extend", "vision_embed_tokens", "vq_adaptor", "embed_vision", "embed_audio", "image_encoder",
+    "visual_projection",
 )  # fmt: skip
 """Modules of wrappers that are no part of the text model."""
 

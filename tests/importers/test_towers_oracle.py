@@ -292,6 +292,20 @@ def test_qwen2_vl() -> None:
     assert our_flops(ours, *SHAPES) == qwen_flops(vision, *SHAPES)
 
 
+def test_git() -> None:
+    config = transformers.GitConfig()
+    data = json.loads(config.to_json_string(use_diff=False))
+    ours, theirs = whole({**data, "architectures": ["GitForCausalLM"]}, "GitForCausalLM")
+    tower = ours.tower[0]
+    seen = tower.image(500, 300)
+    assert (seen.tokens, seen.positions) == (197, 197)
+    flops = counted(theirs.git.image_encoder, pixel_values=pixels(224))
+    flops += counted(theirs.git.visual_projection, embeddings=torch.zeros(BATCH, 197, 768, device="meta"))
+    assert tower_flops(tower, seen.pass_(BATCH)) == flops
+    tokens = torch.zeros(BATCH, 9, dtype=torch.long, device="meta")
+    assert ours.flops(Pass.prefill(9, BATCH, causal=False)) == counted(theirs, input_ids=tokens)
+
+
 def test_gemma4() -> None:
     """Small, on the CPU; the library averages patches by a product with a matrix of zeros and ones, which is apart."""
     data = real("gemma-4-31b")

@@ -8,7 +8,7 @@ from typing import Any
 from calc.errors import ConfigError, SpecError, UnknownName
 from calc.importers.huggingface.quantised import scheme_of
 from calc.importers.huggingface.reader import Config, class_defaults, shown
-from calc.importers.huggingface.registry import FAMILIES, TEXT_OF, adapter, near, towers
+from calc.importers.huggingface.registry import FAMILIES, TEXT_OF, TOWERS, adapter, near, towers
 from calc.model import Model
 from calc.records import Record, record
 from calc.units import dtype
@@ -89,7 +89,7 @@ def _text_model(data: dict[str, Any], origin: str) -> Config:
 def _with_towers(model: Model, config: Config, data: dict[str, Any]) -> Model:
     """Return the model with the encoders that the file describes; a note says which of them are not read."""
     model_type = str(data["model_type"])
-    if config.data is data:
+    if config.data is data and model_type not in TOWERS:
         return model
     given = [key for key in _ELSEWHERE if data.get(key) is not None]
     add = towers(model_type)

@@ -190,6 +190,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("vision:clip_text_model", "clip_text_model"),
     ("vision:siglip_vision_model", "siglip_vision_model"),
     ("vision:siglip_text_model", "siglip_text_model"),
+    ("vision:git", "git"),
 )
 """Adapters by ``model_type``."""
 
@@ -197,6 +198,7 @@ TOWERS: Final[dict[str, str]] = registry(
     ("towers:clip", "clip"),
     ("towers:gemma3", "gemma3"),
     ("towers:gemma4", "gemma4"),
+    ("towers:git", "git"),
     ("towers:internvl", "internvl"),
     ("towers:llama4", "llama4"),
     ("towers:llava", "llava"),

@@ -58,7 +58,8 @@ def gemma3(config: Config, model: Model) -> Model:
     side = vision.size("image_size") // vision.size("patch_size")
     tokens = config.size("mm_tokens_per_image")
     if side * side % tokens:
-        raise config.error(f"mm_tokens_per_image = {tokens} does not divide {side * side} patches")
+        config.note(f"mm_tokens_per_image = {tokens} does not divide {side * side} patches: no image can be read so")
+        return model
     projector = Projector(
         n_merged=side * side // tokens, pooled=True, norm=NORM_RMS, norm_over="token", d_out=model.d_model
     )
@@ -131,6 +132,17 @@ def internvl(config: Config, model: Model) -> Model:
     side = size[0] if isinstance(size, (list, tuple)) and size else size
     resize = AspectTiles(image_size=vision.whole("image_size", side), max_tiles=12, markers=2)
     return _with(model, tower_of(vision, resize, (projector,)))
+
+
+def git(config: Config, model: Model) -> Model:
+    """Read GIT's image side: CLIP with its last norm over all positions, one map and a norm behind it."""
+    vision = _section(config, "vision_config", "clip_vision_model", fixed=True)
+    vision.model_type = "git_vision_model"
+    if config.optional_size("num_image_with_embedding"):
+        raise config.error("num_image_with_embedding is not supported: its vectors for frames are not counted")
+    projector = Projector(bias=True, norm=LAYER_NORM, norm_over="result", d_out=model.d_model)
+    tower = clip_vision(vision, projector=(projector,), pooler=None, final_norm=LAYER_NORM)
+    return _with(model, tower, sees="media")
 
 
 def qwen2_vl(config: Config, model: Model) -> Model:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from calc.attention.gqa import GQA
-from calc.embedding import Embedding, NormSpec, Pooler
+from calc.embedding import Embedding, Head, NormSpec, Pooler
 from calc.ffn.dense import DenseFFN
 from calc.grid_masks import Windows
-from calc.importers.huggingface.blocks import LAYER_NORM, RMS, activation, fold
+from calc.importers.huggingface.blocks import LAYER_NORM, RMS, activation, fold, has_head, tied
 from calc.importers.huggingface.reader import Config
 from calc.masks import Causal, Full, Mask
 from calc.modality.attention_pool import AttentionPool
@@ -107,6 +108,22 @@ def siglip_text_model(config: Config) -> Model:
     width = config.size("projection_size", default=model.d_model)
     pooler = Pooler(square=False, d_projection=width, projection_bias=True)
     return Model(**{**vars(model), "pooler": pooler})
+
+
+def git(config: Config) -> Model:
+    """Read GIT's text side: BERT's layers, causal, without token types; a head with a bias."""
+    d_model, positions = config.size("hidden_size"), config.size("max_position_embeddings")
+    config.ignore("vision_config", "num_image_with_embedding")
+    layer = replace(_layer(config, mask=Causal()), placement="post")
+    return Model(
+        name=config.model_type,
+        d_model=d_model,
+        vocab_size=config.size("vocab_size"),
+        max_context=positions,
+        embedding=Embedding(positions="learned", max_positions=positions, norm=LAYER_NORM),
+        stack=(Stack(repeat=config.layers("num_hidden_layers"), layer=(layer,)),),
+        head=Head(tied=tied(config), bias=True) if has_head(config) else None,
+    )
 
 
 def _text(config: Config, mask: Mask) -> Model:

@@ -130,6 +130,12 @@ SAMPLES = (
         width=4,
     ),
     Sample(
+        "one map, and a norm behind it",
+        _image(CLASS, projector=(Projector(bias=True, norm=LAYER_NORM, norm_over="result", d_out=31),)),
+        context=13,
+        width=4,
+    ),
+    Sample(
         "frames of a spectrogram",
         Tower(
             modality="audio",
