@@ -75,14 +75,16 @@ class Ways(Record):
     ``dispatch``: tokens go to each of their experts (Megatron's ``alltoall``), every rank gets all of them
     (``all_gather``: Megatron's ``allgather``, vLLM's default), or each goes once to every rank that holds one of its
     experts (DeepEP, https://github.com/deepseek-ai/DeepEP; the expected number for independent, even choices).
-    ``ring``: how context-parallel ranks share keys and values. ``regather``: with sequence parallelism the inputs of
-    divided matrices are saved as shares and gathered once more for the weights' gradients (Megatron). ``reshard``:
-    weights that ZeRO-3 gathers are given up after the forward pass and gathered again (FSDP's ``FULL_SHARD``).
-    ``recompute``: with ``full`` the layers' forward pass is done once more in the backward pass.
+    ``ring``: how context-parallel ranks share keys and values: passed on in a ring, gathered by all (Llama 3,
+    arXiv:2407.21783 §3.3.2), or each rank gets all tokens of some heads (Jacobs et al. 2023, arXiv:2309.14509);
+    Megatron's ``cp_comm_type`` p2p, all_gather, a2a. ``regather``: with sequence parallelism the inputs of divided
+    matrices are saved as shares and gathered once more for the weights' gradients (Megatron). ``reshard``: weights
+    that ZeRO-3 gathers are given up after the forward pass and gathered again (FSDP's ``FULL_SHARD``). ``recompute``:
+    with ``full`` the layers' forward pass is done once more in the backward pass.
     """
 
     dispatch: Literal["all_to_all", "all_gather", "once_per_rank"] = "all_to_all"
-    ring: Literal["ring", "all_gather"] = "ring"
+    ring: Literal["ring", "all_gather", "all_to_all"] = "ring"
     regather: bool = True
     reshard: bool = True
     recompute: Literal["none", "selective", "full"] = "none"

@@ -14,6 +14,7 @@ from typing import Literal
 
 from calc.algebra import Number, exact_div, product
 from calc.dims import LEGEND
+from calc.errors import SpecError
 from calc.model import Block, Pass
 from calc.operations import Einsum, Elementwise, Lookup, Norm, Operation, Softmax
 from calc.parallel.collective import Collective, Direction, Kind, Ways, Wire, group_of
@@ -331,6 +332,9 @@ class Walk:
         keys = dict(self.keys())
         if not keys:
             return
+        if self.ways.ring == "all_to_all":
+            self.exchange_heads()
+            return
         here = self.wire.of("activation").bytes(sum(keys.values()))
         name, ranks = "+".join(keys), self.layout.cp
         if self.ways.ring == "all_gather":
@@ -351,6 +355,40 @@ class Walk:
                 for name, dims in zip(operation.inputs, operation.operands, strict=True):
                     if "s" in dims and "t" not in dims:
                         yield name, extent(dims, self.env)
+
+    def exchange_heads(self) -> None:
+        """Give every rank all tokens of 1/cp of its heads, and its tokens of all of them back.
+
+        What has no heads (the one rotated key of latent attention) is gathered.
+
+        Raises:
+            SpecError: heads that cannot be divided so.
+        """
+        for name, dims in dict(self.met()).items():
+            heads = [letter for letter in dims if LEGEND[letter].axis in ("tp", "rest")]
+            size = self.wire.of("activation").bytes(extent(dims, self.env))
+            ranks = self.layout.cp
+            if not heads:
+                self.forward.append(self.made_of("all_gather", "cp", name, size * ranks, "forward"))
+                self.backward.append(self.made_of("reduce_scatter", "cp", name, size * ranks, "backward"))
+                continue
+            if self.local.letters[heads[0]] % ranks:
+                number = f"{self.local.letters[heads[0]]} {LEGEND[heads[0]].name} on a rank"
+                raise SpecError(f"{self.block.path}: {number} are not divisible by cp = {ranks}, which shares them")
+            one = self.made_of("all_to_all", "cp", name, size, "forward")
+            self.forward.append(one)
+            self.backward.append(replace(one, direction="backward"))
+
+    def met(self) -> Iterator[tuple[str, str]]:
+        """Yield queries, keys, values and results of attention, with their letters."""
+        softmaxed = {op.name for op in self.operations if isinstance(op, Softmax)}
+        for operation in self.operations:
+            if isinstance(operation, Einsum) and operation.over is not None and not operation.weight:
+                for name, dims in zip(operation.inputs, operation.operands, strict=True):
+                    if name not in softmaxed:
+                        yield name, dims
+                if operation.inputs[0] in softmaxed:
+                    yield operation.name, operation.output
 
     def combine_shares(self) -> None:
         """At a decode step each rank has attended to its share of the keys: results are weighed and added up.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from calc import catalog
+from calc.errors import SpecError
 from calc.model import Model, Pass, parameters
 from calc.parallel import Collective, Layout, Ways, Wire, collectives, shard, stages
 
@@ -179,6 +180,20 @@ def test_a_ring_passes_keys_and_values_on() -> None:
     }
     gathered = within(calls("llama-3-8b", Layout(cp=cp), Pass.prefill(8192), ways=Ways(ring="all_gather")), "cp")
     assert gathered == {("forward", "all_gather", hop * cp): 32}
+
+
+def test_heads_are_swapped_for_tokens() -> None:
+    """Jacobs et al. 2023, arXiv:2309.14509 §3.2: queries, keys, values and results, each once each way."""
+    layout, ways = Layout(cp=4), Ways(ring="all_to_all")
+    found = within(calls("llama-3-8b", layout, Pass.prefill(8192), training=True, ways=ways), "cp")
+    wide, narrow = 8192 // 4 * 32 * 128 * BF16, 8192 // 4 * 8 * 128 * BF16
+    assert found == {
+        (direction, "all_to_all", size): 2 * 32 for direction in ("forward", "backward") for size in (wide, narrow)
+    }
+    latent = within(calls("deepseek-v3", layout, Pass.prefill(8192), training=True, ways=ways), "cp")
+    assert latent["forward", "all_gather", 8192 * 64 * BF16] == 61
+    with pytest.raises(SpecError, match="1 n_kv_heads on a rank are not divisible by cp = 4"):
+        calls("llama-3-8b", Layout(tp=8, cp=4), Pass.prefill(8192), ways=ways)
 
 
 def test_pipeline_neighbours_exchange_once_a_virtual_stage() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,13 @@ from torch.autograd import Function
 
 from calc.reference.gqa import GQATwin
 from calc.reference.mla import MLATwin
-from calc.reference.ranks.comm import Group, World, all_gather, all_reduce, pass_on, reduce_scatter
+from calc.reference.ranks.comm import Group, World, all_gather, all_reduce, all_to_all, pass_on, reduce_scatter
 from calc.reference.ranks.parts import Part, Repeats
 from calc.reference.rotary import rotate
 
 EPS = 1e-6
+Exchange: TypeAlias = Literal["ring", "all_gather", "all_to_all"]
+"""How ranks that share sequences let their queries meet all keys."""
 
 
 class RingAttention(Function):
@@ -88,6 +90,52 @@ class RingAttention(Function):
         return to_q, travelling, None, None, None
 
 
+class Swap(Function):
+    """Rank i gives rank j the j-th part of its heads and gets the tokens of j: [b, a, t, h] → [b, a/n, n·t, h].
+
+    Jacobs et al. 2023, arXiv:2309.14509 §3; the gradients swap back. ``back`` is the opposite way.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Group, back: bool) -> Tensor:
+        """Swap."""
+        ctx.group, ctx.back = group, back
+        return _swapped(x, group, back)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Swap back."""
+        return _swapped(grad, ctx.group, not ctx.back), None, None
+
+
+def _swapped(x: Tensor, group: Group, back: bool) -> Tensor:
+    n = group.size
+    if n == 1:
+        return x
+    parts = torch.stack(x.chunk(n, 2 if back else 1))
+    each = [1] * n
+    found = all_to_all(parts.flatten(1), group, each, each).view_as(parts)
+    return torch.cat(tuple(found), 1 if back else 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, world: World, exchange: Exchange) -> Tensor:
+    """Return Softmax(q kᵀ) v over all ranks' positions; every key-value head serves as many query heads in a row."""
+    group, width, cp = q.shape[1] // k.shape[1], k.shape[-1], world["cp"]
+    if exchange == "all_to_all":
+        q, k, v = (Swap.apply(each, cp, False) for each in (q, k, v))
+
+    def unpack(block: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = block.split((width, block.shape[-1] - width), -1)
+        return keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
+
+    alone = Group([cp.ranks[cp.index]])
+    ring = alone if exchange == "all_to_all" else cp
+    mixed: Tensor = RingAttention.apply(q, torch.cat((k, v), -1), unpack, ring, exchange == "all_gather")
+    if exchange == "all_to_all":
+        mixed = Swap.apply(mixed, cp, True)
+    return mixed
+
+
 def seen(q: Tensor, k: Tensor, mine: int, owner: int) -> Tensor:
     """Return booleans [t, s]: whether this rank's queries see an owner's keys; ranks have consecutive positions."""
     queries = torch.arange(q.shape[-2]) + mine * q.shape[-2]
@@ -98,10 +146,10 @@ def seen(q: Tensor, k: Tensor, mine: int, owner: int) -> Tensor:
 class RankGQA(Part):
     """Some query heads and their key-value heads; a key-value head stands on several ranks where there are fewer."""
 
-    def __init__(self, world: World, twin: GQATwin, gathered: bool) -> None:
+    def __init__(self, world: World, twin: GQATwin, exchange: Exchange) -> None:
         super().__init__(world)
         spec, ranks = twin.spec, world.tp
-        self.spec, self.gathered = spec, gathered
+        self.spec, self.exchange = spec, exchange
         self.heads, self.kv_heads = spec.n_heads // ranks, max(1, spec.n_kv_heads // ranks)
         few = spec.n_kv_heads < ranks
         first = world["tp"].index * spec.n_kv_heads // ranks
@@ -152,15 +200,7 @@ class RankGQA(Part):
         if spec.rotary_dim:
             q, k = (rotate(each, positions, spec.rotary_dim) for each in (q, k))
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-        group, width = self.heads // self.kv_heads, k.shape[-1]
-
-        def unpack(block: Tensor) -> tuple[Tensor, Tensor]:
-            keys, values = block.split((width, block.shape[-1] - width), -1)
-            return keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
-
-        mixed = RingAttention.apply(
-            q * spec.head_dim**-0.5, torch.cat((k, v), -1), unpack, self.world["cp"], self.gathered
-        )
+        mixed = attend(q * spec.head_dim**-0.5, k, v, self.world, self.exchange)
         out = self.summed(mixed.transpose(1, 2).flatten(2) @ self.o_weight.T)
         return out if self.o_bias is None else out + self.o_bias
 
@@ -194,10 +234,10 @@ class SumOfSquares(Function):
 class RankMLA(Part):
     """Latent attention: every rank has the latents, and its own heads' maps from them."""
 
-    def __init__(self, world: World, twin: MLATwin, gathered: bool) -> None:
+    def __init__(self, world: World, twin: MLATwin, exchange: Exchange) -> None:
         super().__init__(world)
         spec = twin.spec
-        self.spec, self.gathered, self.heads = spec, gathered, spec.n_heads // world.tp
+        self.spec, self.gathered, self.heads = spec, exchange == "all_gather", spec.n_heads // world.tp
         again = self.repeated
         heads = self.share(spec.n_heads)
         nope, rope = (self.share(spec.n_heads * width) for width in (spec.qk_nope_head_dim, spec.qk_rope_head_dim))

@@ -11,7 +11,7 @@ from calc.reference.layer import LayerTwin
 from calc.reference.mla import MLATwin
 from calc.reference.model import ModelTwin
 from calc.reference.moe import MoETwin
-from calc.reference.ranks.attention import RankGQA, RankMLA
+from calc.reference.ranks.attention import Exchange, RankGQA, RankMLA
 from calc.reference.ranks.comm import World
 from calc.reference.ranks.feedforward import Dispatch, RankDense, RankMoE
 from calc.reference.ranks.parts import Held, Part, RankEmbedding, RankHead
@@ -34,16 +34,16 @@ class RankNorm(Part):
 class RankLayer(Part):
     """x + attention(norm(x)), then x + network(norm(x))."""
 
-    def __init__(self, world: World, twin: LayerTwin, dispatch: Dispatch, gathered: bool) -> None:
+    def __init__(self, world: World, twin: LayerTwin, dispatch: Dispatch, exchange: Exchange) -> None:
         super().__init__(world)
         attention, ffn = twin.get_submodule("attention"), twin.get_submodule("ffn")
         self.attention_norm = RankNorm(world, twin.get_submodule("attention_norm").weight)
         self.ffn_norm = RankNorm(world, twin.get_submodule("ffn_norm").weight)
         if isinstance(attention, MLATwin):
-            self.attention: Part = RankMLA(world, attention, gathered)
+            self.attention: Part = RankMLA(world, attention, exchange)
         else:
             assert isinstance(attention, GQATwin)
-            self.attention = RankGQA(world, attention, gathered)
+            self.attention = RankGQA(world, attention, exchange)
         if isinstance(ffn, MoETwin):
             self.ffn: Part = RankMoE(world, ffn, dispatch)
         else:
@@ -68,7 +68,7 @@ class RankChunk(nn.Module):
         *,
         padded: int,
         dispatch: Dispatch = "all_to_all",
-        gathered: bool = False,
+        exchange: Exchange = "ring",
     ) -> None:
         super().__init__()
         spec: Model = twin.spec
@@ -78,7 +78,7 @@ class RankChunk(nn.Module):
         table = side.table
         self.embedding = RankEmbedding(world, table, padded) if self.first else None
         twins = [each for each in side.layers if isinstance(each, LayerTwin)]
-        self.layers = nn.ModuleList(RankLayer(world, twins[index], dispatch, gathered) for index in layers)
+        self.layers = nn.ModuleList(RankLayer(world, twins[index], dispatch, exchange) for index in layers)
         self.final_norm = self.head = None
         if self.last:
             assert side.final_norm.final_norm is not None

@@ -105,6 +105,12 @@ CASES: tuple[Case, ...] = (
     ),
     Case(name="context in a ring", model=DENSE_MODEL, layout=Layout(cp=4)),
     Case(name="context gathered", model=DENSE_MODEL, layout=Layout(cp=2, tp=2), ways=Ways(ring="all_gather")),
+    Case(
+        name="context by heads",
+        model=_model(*2 * (_layer(_gqa(heads=16), GATED),)),
+        layout=Layout(cp=2, tp=2),
+        ways=Ways(ring="all_to_all"),
+    ),
     Case(name="data", model=DENSE_MODEL, layout=Layout(dp=4), micro_batches=2),
     Case(name="data, shared gradients", model=DENSE_MODEL, layout=Layout(dp=4, zero=2), micro_batches=3),
     Case(

@@ -123,9 +123,8 @@ def _parts(case: Case, world: World, twin: ModelTwin) -> list[RankChunk]:
         chunks.append(range(start, start + size))
         start += size
     dispatch: Dispatch = "all_gather" if case.ways.dispatch == "all_gather" else "all_to_all"
-    gathered = case.ways.ring == "all_gather"
     return [
-        RankChunk(world, twin, layers, padded=padded, dispatch=dispatch, gathered=gathered)
+        RankChunk(world, twin, layers, padded=padded, dispatch=dispatch, exchange=case.ways.ring)
         for layers in chunks[world["pp"].index :: world.pp]
     ]
 
