@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from calc.symbolic import formula as formula
     from calc.symbolic import formulas as formulas
     from calc.timings import kernel_table as kernel_table
+    from calc.training import train as train
     from calc.validate import prove as prove
     from calc.views import compare as compare
     from calc.views import listing as listing
@@ -94,6 +95,7 @@ _HOMES = {
     "show": "calc.views",
     "speculate": "calc.reasoning",
     "sweep": "calc.sweeps",
+    "train": "calc.training",
     "training_memory": "calc.memory",
 }
 
@@ -137,6 +139,7 @@ __all__ = [
     "show",
     "speculate",
     "sweep",
+    "train",
     "training_memory",
 ]
 

@@ -70,3 +70,11 @@ def error_of(quantity: str) -> KnownError:
             return known[name]
         name = name.rpartition(".")[0]
     raise UnknownName("measured error", quantity, known)
+
+
+def known(quantity: str) -> KnownError | None:
+    """Return the measured error of a kind of figure, or None where nothing like it was ever measured."""
+    try:
+        return error_of(quantity)
+    except UnknownName:
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field, replace
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from calc.algebra import Number
@@ -185,19 +186,7 @@ class Model(Record):
 
     def blocks(self) -> list[Block]:
         """Return every distinct table of the model once, in its place, with how often it stands."""
-        found: list[Block] = []
-        if self.encoder:
-            found += [replace(block, encoder=True) for block in side_blocks(self.encoder)]
-        found += side_blocks(self)
-        found += [Block.of(extra.name, extra) for extra in self.extra]
-        if self.head:
-            found.append(Block.of("head", self.head))
-        if self.pooler:
-            found.append(Block.of("pooler", self.pooler))
-        if self.attention_pool:
-            found.append(Block.of("attention_pool", self.attention_pool))
-        found += projector_blocks(self.projector)
-        return self._bound(found)
+        return list(_tables(self))
 
     def forms(self) -> list[str]:
         """Return the names of the forms in which some layer's attention can be computed."""
@@ -222,13 +211,14 @@ class Model(Record):
         if self.mtp is None:
             return []
         modules = self.mtp.modules
-        return self._bound([replace(block, layer="mtp", repeat=modules * block.repeat) for block in self.mtp.blocks()])
+        return self.bound([replace(block, layer="mtp", repeat=modules * block.repeat) for block in self.mtp.blocks()])
 
     def tower_blocks(self) -> list[Block]:
         """Return the tables of the towers; none without them."""
         return [block for tower in self.tower for block in tower.blocks()]
 
-    def _bound(self, blocks: list[Block]) -> list[Block]:
+    def bound(self, blocks: list[Block]) -> list[Block]:
+        """Return tables whose letters d, o and v are the model's."""
         own = {"d": self.d_model, "o": self.d_model, "v": self.vocab_size}
         return [replace(block, letters={**own, **block.letters}) for block in blocks]
 
@@ -287,6 +277,24 @@ class Model(Record):
         """
         now = Pass.decode(context, batch, source=source)
         return cache_bytes(self.blocks(), now, dtype(form))
+
+
+@lru_cache(maxsize=32)
+def _tables(model: Model) -> tuple[Block, ...]:
+    """Return a model's tables; a search over layouts asks for those of one model thousands of times."""
+    found: list[Block] = []
+    if model.encoder:
+        found += [replace(block, encoder=True) for block in side_blocks(model.encoder)]
+    found += side_blocks(model)
+    found += [Block.of(extra.name, extra) for extra in model.extra]
+    if model.head:
+        found.append(Block.of("head", model.head))
+    if model.pooler:
+        found.append(Block.of("pooler", model.pooler))
+    if model.attention_pool:
+        found.append(Block.of("attention_pool", model.attention_pool))
+    found += projector_blocks(model.projector)
+    return tuple(model.bound(found))
 
 
 def parameters(blocks: Iterable[Block]) -> Parameters:

@@ -134,6 +134,13 @@ def figure(value: object, unit: str) -> str:
         return f"{text} {prefix}{unit}"
     if unit == "s":
         return duration(value)
+    if unit in ("days", "h"):
+        return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"
+    if unit == "J":
+        text, prefix = _scaled(value, _SI, 4)
+        return f"{text} {prefix}J"
+    if unit == "tokens/s":
+        return f"{value:,.4g} tok/s" if abs(value) < 10_000 else f"{value:,.0f} tok/s"
     if unit == "USD" and abs(value) >= 10**6:
         return f"{count(value)} USD"
     if unit in ("USD", "USD/h"):

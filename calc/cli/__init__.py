@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "ops": "Print the operation table of a model.",
     "formula": "Show the symbolic formula behind a figure.",
     "crossover": "Find from which length on A is dearer than B.",
+    "train": "Show what training costs: memory, time, money.",
     "audit": "Check the numbers that documents state.",
     "plot": "Draw charts of models, in a file or in the terminal.",
     "lengths": "Show from which length on softmax is dearer than other mixers.",

@@ -58,7 +58,7 @@ def _forward(block: Block, group: Group, pass_: Pass, forms: Forms, fusion: Fusi
     kind, shape = group.kind, {}
     if kind in ("gemm", "grouped_gemm"):
         shape = sizes.gemm()
-    elif kind == "attention" and fusion == "fused":
+    elif kind == "attention" and fusion != "eager":
         shape = sizes.attention()
     elif kind in ("attention", "scan") and fusion == "eager":
         (one,) = group.operations

@@ -10,7 +10,8 @@ Fused, as vLLM, TensorRT-LLM, Megatron and ``torch.compile`` run them:
   same kernel: a residual addition and the norm after it, the activation of a gate and its product, query-key norms and
   rotation, a router's scores and choice.
 
-Eager, each operation is a kernel.
+``flash`` is eager code that calls a flash attention: products, attention and recurrences as above, and everything that
+only moves memory a kernel of its own. Eager, each operation is a kernel.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def groups(block: Block, pass_: Pass, fusion: Fusion) -> tuple[Group, ...]:
 @lru_cache(maxsize=1024)
 def _groups(table: Table, idle: frozenset[str], states: States, fusion: Fusion) -> tuple[Group, ...]:
     flow = _Flow(table, idle, states)
-    parts = [[operation] for operation in flow.table] if fusion == "eager" else _fused(flow)
+    parts = [[operation] for operation in flow.table] if fusion == "eager" else _fused(flow, memory=fusion == "fused")
     return tuple(flow.group(part) for part in parts)
 
 
@@ -176,8 +177,11 @@ def _recurrent(part: Iterable[Operation], flow: _Flow) -> bool:
     return any(not flow.states[name].positional and flow.states[name].of in inside for name in read)
 
 
-def _fused(flow: _Flow) -> list[list[Operation]]:
-    """Return the operations kernel by kernel, in an order in which what is read has been made."""
+def _fused(flow: _Flow, memory: bool) -> list[list[Operation]]:
+    """Return the operations kernel by kernel, in an order in which what is read has been made.
+
+    Without ``memory``, what only moves memory is a kernel each.
+    """
     sets = _Sets(operation.name for operation in flow.table)
     _join_pairs(flow, sets)
     chunks = [operation.name for operation in flow.table if _in_chunks(operation)]
@@ -188,7 +192,8 @@ def _fused(flow: _Flow) -> list[list[Operation]]:
     alone = [name for name, one in flow.by_name.items() if _alone(one) or _is_pairs(one) or name in scans]
     heavy = {sets.root(name) for name in alone}
     levels = _levels(flow, sets, heavy)
-    _join_memory(flow, sets, heavy, levels)
+    if memory:
+        _join_memory(flow, sets, heavy, levels)
     place = {name: index for index, name in enumerate(flow.by_name)}
 
     def order(part: list[Operation]) -> tuple[int, bool, int]:

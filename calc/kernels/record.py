@@ -9,7 +9,7 @@ from calc.records import Record, named_record
 
 Kind: TypeAlias = Literal["gemm", "grouped_gemm", "attention", "memory", "scan", "lookup"]
 Direction: TypeAlias = Literal["forward", "backward"]
-Fusion: TypeAlias = Literal["fused", "eager"]
+Fusion: TypeAlias = Literal["fused", "flash", "eager"]
 
 FLASH_BACKWARD = 5 / 2
 """Matrix products of a flash attention's backward pass over those of its forward pass: the scores again, and the

@@ -68,6 +68,8 @@ def sizes(n_layers: int, layout: Layout) -> list[int]:
     given = {place: size for place, size in fixed.items() if size is not None}
     free = [place for place in range(number) if place not in given]
     left = n_layers - sum(given.values())
+    if not given and left == number - 2:
+        return [0, *[1] * left, 0]  # embedding and head count as layers (account_for_embedding_in_pipeline_split)
     if left < len(free) or (not free and left):
         raise SpecError(f"{n_layers} layers cannot be dealt out to {number} stages{_asked(given)}")
     each, more = divmod(left, len(free)) if free else (0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from calc.algebra import Number, ceil_div
 from calc.dims import LEGEND
@@ -45,6 +46,7 @@ def is_expert(operation: Operation) -> bool:
     return any(LEGEND[letter].axis == "ep" for letter, _ in getattr(operation, "chosen", ()))
 
 
+@lru_cache(maxsize=2**14)
 def letters_of(operation: Operation) -> str:
     """Return the letters of everything that an operation reads, stores and writes."""
     weights = (weight.dims for weight in operation.weights)

@@ -19,7 +19,7 @@ from calc.algebra import Number, maximum, minimum
 from calc.hardware import Accelerator
 from calc.records import Record, named_record
 
-AttentionKernel: TypeAlias = Literal["default", "flash2", "trtllm"]
+AttentionKernel: TypeAlias = Literal["default", "flash1", "flash2", "trtllm"]
 """Who wrote the flash attention: what frameworks use on the generation today (FlashAttention-2 on Ampere and Ada,
 FlashAttention-3 or cuDNN on Hopper, cuDNN or CUTLASS on Blackwell), FlashAttention-2 on any, TensorRT-LLM."""
 
@@ -83,6 +83,9 @@ class Efficiency(Record):
     decode_s: float = 13.1e-6
     """An attention over few queries: its parts started, and added up by a second kernel."""
 
+    def __hash__(self) -> int:  # flops_per_joule is a mapping, which has none
+        return hash(tuple(value for name, value in vars(self).items() if name != "flops_per_joule"))
+
     def overlapped(self, compute: Number, memory: Number) -> Number:
         """Return the time of compute and memory that hide behind each other.
 
@@ -121,6 +124,9 @@ _MEASURED: Final[Mapping[str, Efficiency]] = {
 }
 
 _ATTENTION: Final[Mapping[tuple[str, str], float]] = {
+    # the first FlashAttention, half as fast as the second on A100 (Dao 2023, arXiv:2307.08691, abstract)
+    ("flash1", "ampere"): 0.39,
+    ("flash1", "hopper"): 0.22,
     # Ampere's matrix instruction on Hopper's matrix units
     ("flash2", "hopper"): 0.44,
     # TensorRT-LLM 1.0's context attention on A100; its latent attention on H100

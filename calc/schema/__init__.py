@@ -23,6 +23,7 @@ from calc.schema.proofs import Validate
 from calc.schema.reasoning import Adapt, Reason, Speculate
 from calc.schema.scaling import Curve, Experts, Lengths, Routed, Scale
 from calc.schema.serving import Serve
+from calc.schema.training import Train
 
 DOCUMENTS: dict[str, type[Answer]] = {
     "show": Show,
@@ -36,6 +37,7 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "validate": Validate,
     "accuracy": Accuracy,
     "calibration": Calibration,
+    "train": Train,
     "audit": Audit,
     "quantities": Quantities,
     "accelerator": Card,

@@ -14,7 +14,7 @@ from calc.errors import CalcError
 from calc.measured.rows import Measurement, NotModelled, Prediction
 
 READERS: Mapping[str, tuple[str, ...]] = {
-    "training": (),
+    "training": ("training",),
     "memory": ("engine", "memory"),
     "operator": ("collectives", "operator"),
     "inference": ("inference",),
