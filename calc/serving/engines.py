@@ -103,6 +103,10 @@ class Engine(Record):
     no less than all of its launches."""
     eager_experts_s: Rate = 0
     """The same for a product with experts: sorting tokens, choosing a kernel, quantising, all from the host's code."""
+    core_flops_per_clock: Natural = 0
+    """What one multiprocessor's products reach in a clock with the engine's own kernels; 0 for those of libraries."""
+    core_flops_per_clock_quantised: Natural = 0
+    """The same where weights of fewer than 8 bits are unpacked first."""
     all_reduce: Literal["custom", "nccl"] = "custom"
     """Kernels of its own for all-reduces within a domain where they are faster, or the library's."""
     request_s: Rate = 0

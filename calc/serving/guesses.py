@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
-from calc.algebra import if_at_most, maximum
+from calc.algebra import Number, if_at_most, maximum
 from calc.errors import SpecError
 from calc.kernels import kernels
 from calc.layers import Block
 from calc.model import Model
 from calc.parallel import shard
-from calc.roofline import Launch, kernel_time
-from calc.serving.steps import Batch, Steps, StepTime
+from calc.roofline import kernel_time
+from calc.serving.steps import Batch, Steps
+from calc.serving.tables import between, grid
 
+DRAFT_CONTEXT = 2048
+"""Context at which drafting is timed: a drafter is small, and its attention a small part of it."""
+MOST_SEQUENCES = 2**14
+"""Of a batch that drafts."""
 FREE = "ngram"
 """A drafter that looks guesses up in the text so far."""
 
@@ -53,20 +59,22 @@ class GuessingSteps(Steps):
         blocks = [replace(block, repeat=block.repeat // self.model.mtp.modules) for block in self.model.mtp_blocks()]
         return shard([*blocks, *head], self.layout)
 
-    def time(self, batch: Batch, launch: Launch = "graph", *, overlapped: bool = False) -> StepTime:
-        """Return the time of a step that verifies, and of the drafts before it."""
-        found = super().time(batch, launch, overlapped=overlapped)
-        draft: Any = 0.0
+    def drafting_s(self, sequences: Number, width: int) -> Number:
+        """Return the time of the drafts before a step that verifies them."""
+        if self.drafting is None and not self.modules:
+            return 0.0
+        points, seconds = self._drafts
+        return if_at_most(1e-9, sequences, self.guesses * between(maximum(sequences, 1.0), points, seconds), 0.0)
+
+    @cached_property
+    def _drafts(self) -> tuple[Any, Any]:
+        """The time of one draft, over a grid of sequences."""
+        points = grid(MOST_SEQUENCES)
         if self.drafting is not None:
-            draft = self.drafting.time(Batch(sequences=batch.sequences, context=batch.context)).seconds
-        elif self.modules:
-            now = self._pass(maximum(batch.sequences, 1), 1, batch.context, "decode")
-            draft = sum(
-                kernel_time(each, self.accelerator, self.calibration, launch=launch).total
-                for each in kernels(self.modules, now, self.forms)
-            )
-        drafts = if_at_most(1e-9, batch.sequences, self.guesses * draft, 0.0)
-        return replace(found, seconds=found.seconds + drafts)
+            return points, self.drafting.time(Batch(sequences=points, context=DRAFT_CONTEXT)).seconds
+        now = self._pass(points, 1, DRAFT_CONTEXT, "decode")
+        found = kernels(self.modules, now, self.forms)
+        return points, sum(kernel_time(each, self.accelerator, self.calibration).total for each in found)
 
 
 def expected_tokens(acceptance: float, guesses: int) -> float:

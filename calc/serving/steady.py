@@ -23,7 +23,8 @@ from typing import Any
 
 from calc.algebra import Number, ceil_div, if_at_most, maximum, minimum
 from calc.records import Record, named_record
-from calc.serving.steps import Batch, Steps, StepTime
+from calc.serving.steps import Steps, StepTime
+from calc.serving.tables import StepTable
 
 ROUNDS = 12
 """Iterations after which the fixed point has settled."""
@@ -129,6 +130,10 @@ class Replica:
         self.accepted, self.width = accepted, width
         self.decodes = maximum(work.output_tokens / accepted - 1, 0)
         """Decode steps of one request."""
+        self.table = StepTable(
+            steps, context=work.mean_context, width=width, chunked=self._chunked,
+            sequences=limits.sequences, tokens=limits.batched_tokens,
+        )  # fmt: skip
 
     def at_users(self, users: Number, rounds: float = float("inf")) -> Steady:
         """Return the state in a closed loop: each of ``users`` sends its next request when the last is answered.
@@ -190,9 +195,8 @@ class Replica:
             return self._mixed(running, arriving)
         return self._alone(running, arriving)
 
-    def _decode(self, running: Number, **prompts: Number) -> StepTime:
-        batch = Batch(sequences=running, context=self.work.mean_context, width=self.width, **prompts)
-        return self.steps.time(batch)
+    def _decode(self, running: Number) -> StepTime:
+        return self.table.time(running)
 
     def _mixed(self, running: Number, arriving: Number) -> _Mean:
         """Return the mean over steps with and without prompts, which share one budget of tokens."""
@@ -228,13 +232,16 @@ class Replica:
         first = decode.seconds / 2 + minimum(waiting, running * each) + maximum(prompt.seconds, each)
         return _Mean(step=step, first=first, each=each, share=share, tokens=tokens, decode=decode, prompt=prompt)
 
-    def _prompt_step(self, running: Number, tokens: Number) -> StepTime:
-        """Return a step that carries ``tokens`` of prompts: whole ones, or a piece of one halfway through."""
+    def _chunked(self, tokens: Number) -> tuple[Number, Number, Number]:
+        """Return the prompts of a step with so many tokens of them: whole ones, or a piece of one halfway through."""
         new = self.work.new
         whole = maximum(tokens / new, 1.0)
         chunk = tokens / whole
-        seen = self.work.input_tokens - (new - chunk) / 2
-        return self._decode(running, prompts=whole, chunk=chunk, seen=seen, finishing=tokens / new)
+        return whole, chunk, self.work.input_tokens - (new - chunk) / 2
+
+    def _prompt_step(self, running: Number, tokens: Number) -> StepTime:
+        """Return a step that carries ``tokens`` of prompts."""
+        return self.table.time(running, tokens, tokens / self.work.new)
 
     def _steady(
         self, rate: Number, mean: _Mean, queue: Number, saturation: Number, limited: Any, *,

@@ -7,12 +7,12 @@ attention and recurrences run for each phase apart. Everything takes numbers or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from calc.algebra import Number, if_at_most, maximum
+from calc.algebra import Number, if_at_most, maximum, minimum
 from calc.hardware import Accelerator
 from calc.kernels import Forms, Kernel, kernels
 from calc.layers import Block
@@ -32,6 +32,8 @@ FEW = 1024
 HOST_BYTES_PER_S = 400e9
 """What a host's processors read of its memory: twelve channels of DDR5-4800 are 461 GB/s by JEDEC's rate (AMD EPYC 9004
 data sheet), of which STREAM reaches about 85 %. Experts in host memory are multiplied there (ktransformers)."""
+Part: TypeAlias = Literal["shared", "decode", "prompt", "head"]
+PARTS: tuple[Part, ...] = ("shared", "decode", "prompt", "head")
 KINDS = ("gemm", "grouped_gemm", "attention", "scan", "memory", "lookup")
 
 
@@ -52,6 +54,15 @@ class Batch(Record):
     seen: Number = 1
     finishing: Number = 0
     """Prompts whose last chunk this is: they need logits."""
+
+
+@named_record
+class PartTime(Record):
+    """Seconds of some kernels of a step, by kind; of them those that arithmetic limits; host time to launch them."""
+
+    by_kind: Mapping[str, Number]
+    compute_bound: Number
+    launches: float
 
 
 @named_record
@@ -105,81 +116,159 @@ class Steps:
     def time(self, batch: Batch, launch: Launch = "graph", *, overlapped: bool = False) -> StepTime:
         """Return the time of a step; ``overlapped``: half of the batch computes while the other half communicates.
 
-        A pipeline works on pp batches at a time: a sequence's next token comes after all stages have done its own.
+        A pipeline works on pp batches at a time, each with its share of the sequences: a sequence's next token comes
+        after all stages have done its own batch.
         """
-        by_kind: dict[str, Number] = dict.fromkeys(KINDS, 0.0)
-        bound: Number = 0.0
-        launches: Number = 0
-        for blocks in self.stages:
-            for timed, share in self._kernels(blocks, batch, launch):
-                seconds = timed.total * share
-                by_kind[timed.kernel.kind] = by_kind[timed.kernel.kind] + seconds
-                experts = timed.kernel.kind == "grouped_gemm"
-                each = self.engine.eager_experts_s if experts else self.engine.eager_kernel_s
-                launches = launches + timed.kernel.repeat * each
-                bound = bound + if_at_most(timed.memory_s, timed.compute_s, seconds, 0.0 * seconds)
-        communication = self._communication(batch)
-        sampling = self._sampling(batch)
-        computing = sum(by_kind.values())
-        device = (maximum(computing, communication) if overlapped else computing + communication) + sampling
-        seconds = device
-        if self.engine.eager_kernel_s:
-            seconds = maximum(device, if_at_most(1e-9, batch.prompts, launches, 0.0))
-        seconds = seconds + self.engine.step_host_s + self.engine.sequence_host_s * (batch.sequences + batch.prompts)
-        return StepTime(
-            seconds=seconds, by_kind=by_kind, compute_bound=bound, communication=communication, sampling=sampling,
-            host=seconds - device,
+        there = {
+            "decode": if_at_most(1e-9, batch.sequences, 1.0, 0.0),
+            "prompt": if_at_most(1e-9, batch.prompts, 1.0, 0.0),
+        }
+        parts = []
+        for part in PARTS:
+            found, present = self.part(part, batch, launch), there.get(part, 1.0)
+            by_kind = {kind: seconds * present for kind, seconds in found.by_kind.items()}
+            parts.append(
+                PartTime(by_kind=by_kind, compute_bound=found.compute_bound * present, launches=found.launches)
+            )
+        return self.together(
+            parts, batch.sequences, batch.prompts, batch.prompts * batch.chunk, batch.finishing, batch.width,
+            overlapped=overlapped,
         )  # fmt: skip
 
-    def _kernels(self, blocks: list[Block], batch: Batch, launch: Launch) -> list[tuple[KernelTime, Number]]:
-        """Return the kernels of one stage with their times, and 0 for those of a phase that is not in the batch."""
-        # a phase that is not in the batch is sized 1, so that no size is zero, and counts nothing
-        decode = self._pass(maximum(batch.sequences, 1), batch.width, batch.context, "decode")
-        prefill = self._pass(maximum(batch.prompts, 1), maximum(batch.chunk, 1), batch.seen, "prefill")
-        rows = batch.sequences * batch.width + batch.finishing
-        head = [block for block in blocks if block.part == "head"]
-        body = [block for block in blocks if block.part != "head"]
-        tokens = batch.sequences * batch.width + batch.prompts * batch.chunk
-        both = self._pass(maximum(tokens, 1), 1, batch.context, "decode")
-        phases = [kernels(body, each, self.forms) for each in (decode, prefill)]
-        named = [{(each.path, each.name): each for each in found} for found in phases]
-        common = {key for key in named[0] if key in named[1] and named[0][key].kind not in ("attention", "scan")}
-        found: list[tuple[Kernel, Number]] = [
-            (each, 1.0) for each in kernels(body, both, self.forms) if (each.path, each.name) in common
-        ]
-        there = (if_at_most(1e-9, batch.sequences, 1.0, 0.0), if_at_most(1e-9, batch.prompts, 1.0, 0.0))
-        for phase, present in zip(named, there, strict=True):
-            found += [(each, present) for key, each in phase.items() if key not in common]
-        found += [(each, 1.0) for each in kernels(head, self._pass(maximum(rows, 1), 1, 1, "decode"), self.forms)]
-        return [(self._timed(each, launch), share) for each, share in found]
+    def together(
+        self,
+        parts: Sequence[PartTime],
+        sequences: Number,
+        prompts: Number,
+        tokens: Number,
+        finishing: Number,
+        width: int,
+        *,
+        overlapped: bool = False,
+    ) -> StepTime:
+        """Return the time of a step from that of its parts: kernels, collectives, sampling, the host."""
+        engine = self.engine
+        by_kind: dict[str, Number] = dict.fromkeys(KINDS, 0.0)
+        for part in parts:
+            for kind, seconds in part.by_kind.items():
+                by_kind[kind] = by_kind[kind] + seconds
+        rows = sequences * width + finishing
+        communication = self.communication(sequences * width + tokens)
+        sampling = rows * self.model.vocab_size * engine.sampled_bytes / self.accelerator.memory_bytes_per_s
+        computing = sum(by_kind.values())
+        device = (maximum(computing, communication) if overlapped else computing + communication) + sampling
+        launches = sum(part.launches for part in parts)
+        seconds = maximum(device, if_at_most(1e-9, tokens, launches, 0.0)) if launches else device
+        seconds = seconds + engine.step_host_s + engine.sequence_host_s * (sequences + prompts)
+        host = seconds - device
+        return StepTime(
+            seconds=seconds + self.drafting_s(sequences, width), by_kind=by_kind,
+            compute_bound=sum(part.compute_bound for part in parts),
+            communication=communication, sampling=sampling, host=host,
+        )  # fmt: skip
+
+    def drafting_s(self, sequences: Number, width: int) -> Number:
+        """Return the time of drafting guesses before a step; none here."""
+        return 0.0
+
+    def part(self, part: Part, batch: Batch, launch: Launch = "graph") -> PartTime:
+        """Return the kernels of one part of a step, all stages together.
+
+        ``shared``: over the tokens of both phases; ``decode`` and ``prompt``: of one phase alone (attention,
+        recurrences, what latent attention does in one form or the other); ``head``: the logits.
+        """
+        by_kind: dict[str, Number] = {}
+        bound: Number = 0.0
+        launches = 0.0
+        for timed in self.kernel_times(part, batch, launch):
+            kind = timed.kernel.kind
+            by_kind[kind] = by_kind.get(kind, 0.0) + timed.total
+            launches += timed.kernel.repeat * (
+                self.engine.eager_experts_s if kind == "grouped_gemm" else self.engine.eager_kernel_s
+            )
+            bound = bound + if_at_most(timed.memory_s, timed.compute_s, timed.total, 0.0 * timed.total)
+        return PartTime(by_kind=by_kind, compute_bound=bound, launches=launches)
+
+    def kernel_times(self, part: Part, batch: Batch, launch: Launch = "graph") -> list[KernelTime]:
+        """Return the times of the kernels of one part of a step; a phase without work is sized 1."""
+        stages = self.layout.pp
+        sequences, prompts = _share(batch.sequences, stages), _share(batch.prompts, stages)
+        if part == "shared":
+            tokens = maximum(sequences * batch.width + prompts * batch.chunk, 1)
+            now = self._pass(tokens, 1, batch.context, "decode")
+        elif part == "head":
+            now = self._pass(maximum(sequences * batch.width + _share(batch.finishing, stages), 1), 1, 1, "decode")
+        elif part == "decode":
+            now = self._pass(maximum(sequences, 1), batch.width, batch.context, "decode")
+        else:
+            now = self._pass(maximum(prompts, 1), maximum(batch.chunk, 1), batch.seen, "prefill")
+        found = []
+        for body, head, common in self._divided:
+            if part == "head":
+                found += kernels(head, now, self.forms)
+            else:
+                every = kernels(body, now, self.forms)
+                found += [each for each in every if ((each.path, each.name) in common) == (part == "shared")]
+        return [self._timed(each, launch) for each in found]
+
+    @cached_property
+    def _divided(self) -> list[tuple[list[Block], list[Block], set[tuple[str, str]]]]:
+        """The tables of each stage without the head, the head, and the kernels that tokens of both phases share."""
+        found = []
+        for blocks in self.stages:
+            body = [block for block in blocks if block.part != "head"]
+            passes = (self._pass(1, 1, 8, "decode"), self._pass(1, 8, 8, "prefill"))
+            one, other = (
+                {
+                    (each.path, each.name)
+                    for each in kernels(body, now, self.forms)
+                    if each.kind not in ("attention", "scan")
+                }
+                for now in passes
+            )
+            found.append((body, [block for block in blocks if block.part == "head"], one & other))
+        return found
 
     def _timed(self, kernel: Kernel, launch: Launch) -> KernelTime:
         """Return the time of a kernel; of products with experts that stay on the host, that of its memory."""
         timed = kernel_time(kernel, self.accelerator, self.calibration, launch=launch)
+        if kernel.kind in ("gemm", "grouped_gemm") and self.engine.core_flops_per_clock:
+            timed = self._issued(timed)
         if not (self.host_experts and kernel.kind == "grouped_gemm"):
             return timed
         seconds = kernel.bytes / HOST_BYTES_PER_S
         return replace(timed, seconds=seconds, memory_s=seconds, compute_s=0.0 * seconds, launch_s=0.0)
 
+    def _issued(self, timed: KernelTime) -> KernelTime:
+        """Return the time of a product whose kernel issues fewer operations in a clock than the device could."""
+        device, kernel = self.accelerator, timed.kernel
+        narrow = kernel.operand_bits < 8 and self.engine.core_flops_per_clock_quantised
+        limit = narrow or self.engine.core_flops_per_clock
+        if device.n_cores is None or device.clock_hz is None:
+            return timed
+        compute = maximum(timed.compute_s, kernel.flops / (limit * device.n_cores * device.clock_hz))
+        longer = maximum(compute, timed.memory_s) + timed.launch_s
+        return replace(timed, compute_s=compute, seconds=maximum(timed.seconds, longer))
+
     def _pass(self, sequences: Number, tokens: Number, context: Number, phase: Any) -> Pass:
         return Pass(batch=sequences, tokens=tokens, context=context, source=0, phase=phase, skew=self.skew)
 
     def products(self, batch: Batch) -> tuple[Number, Number]:
-        """Return (compute, memory) seconds of a step's products with weights, as if nothing else took time."""
+        """Return (compute, memory) seconds of a decode step's products with weights, as if nothing else took time."""
         compute: Number = 0.0
         memory: Number = 0.0
-        for blocks in self.stages:
-            for timed, share in self._kernels(blocks, batch, "graph"):
-                if timed.kernel.kind in ("gemm", "grouped_gemm"):
-                    compute = compute + share * timed.kernel.repeat * timed.compute_s
-                    memory = memory + share * timed.kernel.repeat * timed.memory_s
+        parts: tuple[Part, ...] = ("shared", "decode", "head")
+        for timed in (timed for part in parts for timed in self.kernel_times(part, batch)):
+            if timed.kernel.kind in ("gemm", "grouped_gemm"):
+                compute = compute + timed.kernel.repeat * timed.compute_s
+                memory = memory + timed.kernel.repeat * timed.memory_s
         return compute, memory
 
-    def _communication(self, batch: Batch) -> Number:
-        """Return the time of all collectives of a step, which kernels wait for."""
+    def communication(self, tokens: Number) -> Number:
+        """Return the time of all collectives of a step over so many tokens, which kernels wait for."""
         if self.layout.gpus == self.layout.dp and self.layout.ep == 1:
             return 0.0
-        tokens = maximum(batch.sequences * batch.width + batch.prompts * batch.chunk, 1)
+        tokens = maximum(_share(tokens, self.layout.pp), 1)
         total: Number = 0.0
         for stage in range(self.layout.pp):
             for call, fixed, each in self._calls(stage):
@@ -200,7 +289,7 @@ class Steps:
             ]
         return self._called[stage]
 
-    def _sampling(self, batch: Batch) -> Number:
-        """Return the time of turning logits into tokens: passes over them in fp32, on one rank."""
-        logits = (batch.sequences * batch.width + batch.finishing) * self.model.vocab_size
-        return logits * self.engine.sampled_bytes / self.accelerator.memory_bytes_per_s
+
+def _share(work: Number, stages: int) -> Number:
+    """Return what one of the batches in a pipeline has of it: an even share, at least one where there is any."""
+    return work if stages == 1 else maximum(work / stages, minimum(work, 1))

@@ -63,7 +63,7 @@ def test_tensor_parallel_ranks_share_the_step_and_communicate() -> None:
 def test_pipeline_stages_come_one_after_the_other() -> None:
     whole = steps_of("llama-3-70b").time(Batch(sequences=8, context=1000))
     staged = steps_of("llama-3-70b", Layout(pp=4)).time(Batch(sequences=8, context=1000))
-    assert staged.kernels == pytest.approx(whole.kernels, rel=0.01)
+    assert staged.kernels == pytest.approx(whole.kernels, rel=0.03)
     assert staged.communication > 0
 
 
