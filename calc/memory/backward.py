@@ -102,15 +102,18 @@ class Backward:
         if isinstance(operation, Elementwise) and operation.name.endswith("_residual"):
             return  # the stream's gradient goes on as it is, to the part and past it
         reached: list[tuple[Block, Operation, str]] = [(block, operation, name) for name in operation.inputs]
+        passed: set[Tensor] = set()  # a recurrence is made of what it was before
         while reached:
             at, of, name = reached.pop()
             key = joined.operand(at, of, name)
             made = joined.operations.get(key)
-            if own in self.core and key in self.core and made:
-                reached += [(*made, inner) for inner in made[1].inputs]
-                continue
-            if made and joined.keeping.fused and joined.chained(of) and self._inside_chain(key, *made):
-                reached += [(*made, inner) for inner in made[1].inputs]
+            inside = own in self.core and key in self.core
+            if made and not inside and joined.keeping.fused and joined.chained(of):
+                inside = self._inside_chain(key, *made)
+            if made and inside:
+                if key not in passed:
+                    passed.add(key)
+                    reached += [(*made, inner) for inner in made[1].inputs]
                 continue
             dims = joined.operand_letters(at, of, name)
             yield key, size * extent(dims, joined.envs[at.path, of.name])

@@ -207,3 +207,9 @@ def test_a_stage_or_a_batch_that_cannot_be_is_refused() -> None:
         memory_of(run(layout=Layout(pp=2)), stage=2)
     with pytest.raises(SpecError, match=r"global_batch = 10 is not divisible by dp·micro_batch = 4"):
         training_memory(LLAMA, Layout(dp=4), context=128, global_batch=10)
+
+
+@pytest.mark.parametrize("name", ["recurrentgemma-2b", "falcon-mamba-7b", "qwen3-next-80b-a3b"])
+def test_a_recurrence_is_undone_once(name: str) -> None:
+    """Its state is made of what it was before: a loop in the table, which undoing it passes once."""
+    assert training_memory(calc.load(name), context=4096).activations > 0
