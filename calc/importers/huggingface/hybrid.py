@@ -40,6 +40,7 @@ from calc.importers.huggingface.mixers import (
 from calc.importers.huggingface.mla import latent
 from calc.importers.huggingface.moe import qwen_sparse
 from calc.importers.huggingface.reader import Config, shown
+from calc.masks import Window
 from calc.model import Layer, Model
 
 
@@ -141,6 +142,7 @@ def granitemoehybrid(config: Config) -> Model:
     )
 
 
+SLIDING = "sliding_attention"
 _PATTERN = {"M": RECURRENT, "*": FULL, "-": "mlp", "E": "moe"}
 
 
@@ -250,6 +252,28 @@ def qwen3_5_moe(config: Config) -> Model:
         return experts(config, shared=shared, shared_gate=True, normalised=True)
 
     return mixed(config, _qwen_kinds(config), _qwen_mixers(config), {True: routed}, [True] * depth(config))
+
+
+def lara_mini(config: Config) -> Model:
+    """Read Lara Mini: two gated delta nets, two window layers and a full one without positions in turn; experts."""
+    window, n_layers = config.size("sliding_window"), depth(config)
+    pattern = (RECURRENT, SLIDING, RECURRENT, FULL, SLIDING)
+    kinds = layer_kinds(
+        config, "layer_types", n_layers, lambda index: pattern[index % 5], known=(RECURRENT, SLIDING, FULL)
+    )
+    config.ignore("intermediate_size", "mlp_only_layers", "decoder_sparse_step")
+    mixer = attention(config, qk_norm="rms")
+    mixers: dict[str, Callable[[], Attention]] = {
+        FULL: lambda: replace(mixer, rotary_dim=None),
+        SLIDING: lambda: replace(mixer, mask=Window(window=window)),
+        RECURRENT: lambda: gated_delta(config),
+    }
+
+    def routed() -> FeedForward:
+        shared = config.size("shared_expert_intermediate_size")
+        return experts(config, shared=shared, normalised=config.flag("norm_topk_prob", default=True))
+
+    return mixed(config, kinds, mixers, {True: routed}, [True] * n_layers)
 
 
 def olmo_hybrid(config: Config) -> Model:

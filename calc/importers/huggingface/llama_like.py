@@ -18,6 +18,12 @@ def llama(config: Config) -> Model:
     return decoder(config, attention(config), feed_forward(config))
 
 
+def exaone(config: Config) -> Model:
+    """Read EXAONE 3 and 3.5: Llama under the names of its first code."""
+    config.rename(num_layers="num_hidden_layers", activation_function="hidden_act", layer_norm_epsilon="rms_norm_eps")
+    return llama(config)
+
+
 def internlm3(config: Config) -> Model:
     """Read InternLM 3, whose bias keys are ``qkv_bias`` (all of the attention) and ``bias`` (feed-forward)."""
     bias = config.flag("attention_bias", "qkv_bias", default=False)

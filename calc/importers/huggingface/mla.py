@@ -141,6 +141,14 @@ def deepseek_v3(config: Config) -> Model:
     return with_mtp(config, model, stored=True)
 
 
+def sarvam_mla(config: Config) -> Model:
+    """Read Sarvam 105B: DeepSeek-V3 without a latent of queries, under the names of its first code."""
+    config.rename(num_experts="n_routed_experts", num_shared_experts="n_shared_experts")
+    config.refuse("num_mtp_layers", 0)
+    config.ignore("head_dim", "q_head_dim")
+    return deepseek_v3(config)
+
+
 def axk1(config: Config) -> Model:
     """Read A.X K1: DeepSeek-V3 with a norm after the experts as well."""
     sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))

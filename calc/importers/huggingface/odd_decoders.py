@@ -33,6 +33,14 @@ def apertus(config: Config) -> Model:
     return decoder(config, attention(config, qk_norm="rms"), ffn)
 
 
+def apertus1p5(config: Config) -> Model:
+    """Read Apertus 1.5's text model: Apertus with codes of images and sound in its vocabulary."""
+    rows = config.optional_size("output_vocab_size")
+    if rows not in (None, config.size("vocab_size")):
+        raise config.error(f"output_vocab_size = {rows}: a head with fewer rows than the embedding is not supported")
+    return apertus(config)
+
+
 def bitnet(config: Config) -> Model:
     """Read BitNet b1.58: a norm before each of the two output projections."""
     ffn = replace(feed_forward(config, bias=False), inner_norm="rms")

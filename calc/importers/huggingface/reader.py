@@ -63,6 +63,17 @@ class Config:
         self.used.update(keys)
         return any(self.data.get(key) is not None for key in keys)
 
+    def rename(self, **keys: str) -> None:
+        """Read keys under other names: those of a file written for the maker's own code.
+
+        Raises:
+            ConfigError: the file has both names with different values.
+        """
+        for key, name in keys.items():
+            if self.data.get(key) is not None and self.data.get(name, self.data[key]) != self.data[key]:
+                raise self.error(f"{self.path}{key} and {self.path}{name} contradict")
+        self.data = {keys.get(key, key): value for key, value in self.data.items()}
+
     def ignore(self, *keys: str) -> None:
         """Pass over keys that change nothing in this family."""
         self.used.update(keys)

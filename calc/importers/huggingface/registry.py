@@ -33,6 +33,7 @@ def registry(*entries: tuple[str, str]) -> dict[str, str]:
 
 FAMILIES: Final[dict[str, str]] = registry(
     ("llama_like:llama", "llama iquestcoder emu3_text_model"),
+    ("llama_like:exaone", "exaone"),
     ("llama_like:internlm3", "internlm3"),
     ("llama_like:mistral", "mistral ministral ministral3"),
     ("llama_like:phi3", "phi3"),
@@ -185,6 +186,10 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("odd_decoders:diffllama", "diffllama"),
     ("odd_decoders:doge", "doge"),
     ("odd_decoders:jetmoe", "jetmoe"),
+    ("odd_decoders:apertus1p5", "apertus1p5_text"),
+    ("mla:sarvam_mla", "sarvam_mla"),
+    ("shared_moe:sarvam_moe", "sarvam_moe"),
+    ("hybrid:lara_mini", "lara_mini"),
     ("vision:vit", "vit"),
     ("vision:clip_vision_model", "clip_vision_model"),
     ("vision:clip_text_model", "clip_text_model"),

@@ -43,6 +43,14 @@ def glm4_moe(config: Config) -> Model:
     return with_mtp(config, model, stored=False)
 
 
+def sarvam_moe(config: Config) -> Model:
+    """Read Sarvam 30B: GLM-4.5 with whole heads rotated, under the names of its first code."""
+    config.rename(num_experts="n_routed_experts", num_shared_experts="n_shared_experts", use_qkv_bias="attention_bias")
+    config.refuse("num_mtp_layers", 0)
+    norm = "rms" if config.flag("use_qk_norm", default=True) else None
+    return _deepseek_experts(config, attention(config, o_bias=False, qk_norm=norm))
+
+
 def solar_open(config: Config) -> Model:
     """Read Solar Open: GLM-4.5 with experts in every layer."""
     norm = "rms" if config.flag("use_qk_norm", default=False) else None
