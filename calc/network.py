@@ -125,7 +125,7 @@ def collective_time(
 
     A group of one domain runs a ring over the inner link (n ranks: n − 1 hops a phase; an all-reduce has two), or has
     the switch add up where it can (NVLS). Over several domains of m ranks each, a ring passes every adapter: its rate
-    is the least of the inner link's and m times the outer's; an all-reduce of small messages goes by a tree of domains.
+    is the least of the inner link's and m times the outer's; an all-reduce may go by a tree of domains instead.
     An all-to-all sends each byte over the one link that leads to its peer. Units: s.
 
     Raises:
@@ -205,16 +205,29 @@ def _ring(call: Collective, at: Path, constants: Constants, *, phases: int) -> N
 def _all_reduce(call: Collective, at: Path, library: Library, constants: Constants) -> Number:
     best = _ring(call, at, constants, phases=2)
     link = at.inner
-    if at.outer is not None or link is None:
-        return best
-    if link.reduces and at.ranks > 2:
-        # every rank's data leaves it once and the sum comes back to all, 1 + 1/n of the message each way
-        share = constants.nvls_fifth if link.bytes_per_s > FAST_NVLINK else constants.nvls_fourth
-        wire = _wire(call.bytes * (1 + 1 / at.ranks), 1, link.bytes_per_s * share, constants)
-        best = minimum(best, constants.nvls_s + wire)
-    if library == "custom" and link.kind == "nvlink":
+    if link is not None and link.reduces and at.local > 2:
+        best = minimum(best, _in_switch(call, at, link, constants))
+    if library == "custom" and link is not None and at.outer is None and link.kind == "nvlink":
         best = minimum(best, _custom(call, at, link, constants))
     return best
+
+
+def _in_switch(call: Collective, at: Path, link: Link, constants: Constants) -> Number:
+    """Return the time where switches add up, over several domains as a tree of them (NCCL's NVLS and NVLSTree).
+
+    Every rank's data leaves it once and the sum comes back to all, 1 + 1/m of the message each way in a domain of m.
+    The k domains' sums are added up meanwhile: 2·(k − 1)/k of the message by all m adapters of each. Nodes of eight
+    H100 with an adapter of 400 Gb/s each are expected to reach a bus rate of 400 to 450 GB/s, more than a ring's links
+    allow (saturncloud.io/blog/crusoe-nccl-cluster-validation).
+    """
+    share = constants.nvls_fifth if link.bytes_per_s > FAST_NVLINK else constants.nvls_fourth
+    slowest = _wire(call.bytes * (1 + 1 / at.local), 1, link.bytes_per_s * share, constants)
+    if at.outer is None:
+        return constants.nvls_s + slowest
+    sums = 2 * (at.domains - 1) / at.domains * call.bytes
+    between = _wire(sums, 2, at.local * _rate(at.outer, constants), constants)
+    hops = 2 * (at.domains - 1).bit_length() * _hop(at.outer, constants)
+    return constants.nvls_s + hops + maximum(slowest, between)
 
 
 def _custom(call: Collective, at: Path, link: Link, constants: Constants) -> Number:

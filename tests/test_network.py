@@ -71,10 +71,20 @@ def test_groups_lie_on_links() -> None:
 def test_adapters_of_a_node_work_side_by_side() -> None:
     """A ring over whole nodes passes all eight adapters, one over a rank of each node a single one."""
     whole, single = call(size=64, bytes_=2**33), call(size=8, stride=8, bytes_=2**33)
-    by_all = whole.sent / collective_time(whole, H100)
-    by_one = single.sent / collective_time(single, H100)
-    assert by_one == pytest.approx(50e9 * 0.94, rel=0.02)
-    assert by_all == pytest.approx(min(8 * 50e9 * 0.94, 450e9 * 0.70), rel=0.02)
+    for kind in ("all_gather", "reduce_scatter"):
+        by_all, by_one = (one.sent / collective_time(one, H100) for one in (replace(whole, kind=kind), single))
+        assert by_one == pytest.approx(50e9 * 0.94, rel=0.02)
+        assert by_all == pytest.approx(min(8 * 50e9 * 0.94, 450e9 * 0.70), rel=0.02)
+
+
+def test_trees_of_switches_reduce_faster_than_a_ring_of_nodes() -> None:
+    """What operators expect of H100 nodes with 400 Gb/s an adapter: a bus rate of 400 to 450 GB/s on large messages."""
+    for nodes in (2, 4, 32):
+        large = call(size=8 * nodes, bytes_=2**33)
+        assert 360e9 < large.sent / collective_time(large, H100) < 500e9
+    # A100's switches do not add up: a ring, bound by eight adapters of 200 Gb/s
+    large = call(size=32, bytes_=2**33)
+    assert large.sent / collective_time(large, A100) == pytest.approx(8 * 25e9 * 0.94, rel=0.02)
 
 
 def test_switches_that_reduce_are_used_where_they_are_faster() -> None:

@@ -234,3 +234,18 @@ def test_parameters_of_a_rank() -> None:
     total = parameters(shard(model_of("llama-3-8b").blocks(), Layout(tp=8))).total
     norms = 65 * 4096
     assert 8 * (total - norms) + norms == 8_030_261_248
+
+
+def test_no_weight_is_divided_twice() -> None:
+    """Two divided letters of one matrix would leave out the blocks where both differ: key-value heads and the query
+    heads of each are one division, heads of groups another letter's.
+    """
+    from calc.validate.samples import kinds, samples
+
+    blocks = [block for kind in kinds() for sample in samples(kind) for block in sample.blocks()]
+    blocks += [block for name in PRESETS for block in model_of(name).blocks()]
+    for block in blocks:
+        for operation in block.operations:
+            for weight in operation.weights:
+                own = [x for x in weight.dims if LEGEND[x].axis in ("tp", "vocab", "expert_tp")]
+                assert len(own) <= 1, (block.path, operation.name, weight.dims)
