@@ -15,6 +15,7 @@ from calc.attention.lightning import Lightning
 from calc.attention.linear import Linear
 from calc.attention.mamba import Mamba
 from calc.attention.mamba2 import Mamba2
+from calc.attention.mla import MLA
 from calc.attention.nsa import NSA
 from calc.errors import SpecError, UnknownName
 from calc.layers import Block, Layer, Stack
@@ -79,11 +80,7 @@ def lengths(model: str | Path | Model, *, quantity: str = "", counts: Counts = "
         raise UnknownName("quantity", quantity, QUANTITIES)
     asked = (quantity,) if quantity else QUANTITIES
     loaded = catalog.load(model)
-    softmax = next((layer.attention for layer in loaded.kinds_of_layer() if isinstance(layer.attention, GQA)), None)
-    if softmax is None:
-        raise SpecError(f"{loaded.name} has no softmax attention of query and key heads to hold others against")
-    heads, kv_heads, width = softmax.n_heads, softmax.n_kv_heads, softmax.head_dim
-    base = GQA(n_heads=heads, n_kv_heads=kv_heads, head_dim=width)
+    base, heads, kv_heads, width = _softmax(loaded)
     own = _costs(loaded.d_model, base, counts, causal)
     rows, entries = [], []
     family = ""
@@ -98,7 +95,7 @@ def lengths(model: str | Path | Model, *, quantity: str = "", counts: Counts = "
             for name, at in found.items()
         }
         entries.append({"name": rival.name, "family": rival.family, "crossovers": crossovers})
-    shape = f"{heads} heads, {kv_heads} key-value heads of {width}"
+    shape = f"{heads} heads of {width}, " + ("latent" if isinstance(base, MLA) else f"{kv_heads} key-value heads")
     title = f"{loaded.title or loaded.name}: softmax attention ({shape}) is dearer from"
     pairs = "causal" if causal else "full"
     notes = (f"{counts} FLOPs, {pairs} pairs; bf16 cache, states as published; one layer, batch 1",)
@@ -112,6 +109,21 @@ def lengths(model: str | Path | Model, *, quantity: str = "", counts: Counts = "
         "rivals": entries,
     }
     return Result(kind="lengths", data=data, grids=(grid,))
+
+
+def _softmax(model: Model) -> tuple[Attention, int, int, int]:
+    """Return a model's softmax attention over the whole context, its heads, key-value heads and their width.
+
+    Windows are left out: a layer that has one is itself a rival. Latent attention is taken as it is.
+    """
+    for layer in model.kinds_of_layer():
+        mixer = layer.attention
+        if isinstance(mixer, GQA):
+            base = GQA(n_heads=mixer.n_heads, n_kv_heads=mixer.n_kv_heads, head_dim=mixer.head_dim)
+            return base, mixer.n_heads, mixer.n_kv_heads, mixer.head_dim
+        if type(mixer) is MLA:
+            return mixer, mixer.n_heads, mixer.n_heads, mixer.v_head_dim
+    raise SpecError(f"{model.name} has no softmax attention to hold others against")
 
 
 def _length(at: int | None) -> Figure | str:

@@ -85,6 +85,17 @@ def test_linear_attention_is_overtaken_where_its_papers_arithmetic_says() -> Non
     assert 128 <= at["from"] <= 4 * 128  # d_h = 128; feature maps and normaliser move it a little
 
 
+def test_latent_attention_is_a_softmax_too_and_a_recurrence_is_none() -> None:
+    found = {
+        row["name"]: row["crossovers"] for row in calc.lengths("deepseek-v3", quantity="state+cache").data["rivals"]
+    }
+    # 576 numbers of 2 bytes a token against 128 heads' states of 128 × 128 and 128 sums, as they are kept
+    at = found["linear"]["state+cache"]
+    assert at["from"] == at["rival"] // (576 * 2) + 1
+    with pytest.raises(SpecError, match="no softmax attention"):
+        calc.lengths("falcon-mamba-7b")
+
+
 @pytest.mark.parametrize(
     ("one", "other", "at"),
     [
