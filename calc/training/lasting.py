@@ -17,8 +17,8 @@ from calc.roofline import Efficiency, efficiency
 from calc.roofline.efficiency import AttentionKernel, generation
 
 LASTING: Final[Mapping[str, Mapping[str, float]]] = {
-    "ampere": {"bf16": 0.60e12},
-    "hopper": {"bf16": 0.84e12, "fp8": 1.65e12},
+    "ampere": {"bf16": 0.575e12},
+    "hopper": {"bf16": 0.80e12, "fp8": 1.60e12},
     "blackwell": {"bf16": 1.00e12, "fp8": 2.40e12, "fp4": 4.20e12},
 }
 """FLOP of matrix products that a joule of the power limit buys, by generation and format, under a load that lasts.

@@ -50,6 +50,9 @@ class Practice(Record):
     """Gathered weights are given up between forward and backward pass."""
     gathered_once: Literal["never", "pipeline", "always"] = "never"
     """Whether ZeRO-3 gathers weights and scatters gradients once a step, or in every micro-batch."""
+    gather_copy_s: float = 0.0
+    """Seconds for each weight and each rank that gathering it costs beside the exchange, where shares arrive one by one
+    and are copied together."""
     selective: Literal["core", "products"] = "core"
     """What selective recompute does again: the attention core, or half of the products with all that lies between."""
     stops_early: bool = False

@@ -27,6 +27,9 @@ CONTENTION = 0.2
 """Seconds of computing lost for each second of communication that runs behind it: collectives take cores and memory
 bandwidth from kernels. Found from step times with and without overlap."""
 
+GATHERS = 3
+"""Times that ZeRO-3 moves each weight or its gradient in a micro-batch: forward, backward, and back."""
+
 UPDATE_BYTES = 5 * 4 + 3 * 4 + 2
 """Bytes that Adam in mixed precision moves for each parameter: reads gradient (twice: for its norm), two moments and
 master weight, writes moments and master weight in fp32, and the weight in half precision."""
@@ -128,6 +131,9 @@ def _stage(run: Run, blocks: list[Block], place: int, constants: Efficiency) -> 
     overlap = float(habits.data_overlap)
     data = beside(spent.get(("data", "forward"), 0.0), overlap * own.forward)
     data += beside(spent.get(("data", "backward"), 0.0), overlap * (own.backward + own.again))
+    if layout.zero == 3:
+        weights = sum(block.repeat * len(op.weights) for block in blocks for op in block.operations)
+        data += habits.gather_copy_s * GATHERS * layout.replicas * weights
     # the parts of an interleaved stage end one after the other, each with its own gradients to exchange
     window = min(run.micro_batches, layout.pp if layout.virtual_stages > 1 else 1)
     once = sum(spent.get((part, "step"), 0.0) for part in dict.fromkeys(PARTS.values()))

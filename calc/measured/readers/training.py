@@ -49,6 +49,8 @@ MICRO_BATCHES = (1, 2, 4, 8, 16)
 
 def predict(row: Measurement) -> Prediction | None:
     """Return step time, throughput or utilisation of a run, or the GPU hours of a whole training; else None."""
+    if row.metric == EXTRAPOLATED:
+        return Prediction("training.time", 3e11 / _speed(row) / 86_400)
     if row.metric in WHOLE or row.metric in LASTS:
         return Prediction("training.gpu_hours", whole_run(row))
     if row.metric not in _RATES:
@@ -111,6 +113,8 @@ def _fitting(row: Measurement, run: Run) -> Run:
     """
     if recompute_of(row) is not None:
         return run
+    if run.practice.memory == "megatron" and row.first("tp", "pp", "fsdp") is not None:
+        return run  # NVIDIA's recipes keep weights and moments in fewer bits than is stated, and recompute little
     for again in RECOMPUTE:
         tried = replace(run, recompute=again)
         if memory_for(tried).total <= run.accelerator.capacity:
@@ -285,7 +289,9 @@ def stated_flops(row: Measurement, run: Run) -> float:
 # ---- whole trainings
 
 WHOLE = {"gpu_hours": 1.0, "gpu_hours_pretraining": 1.0, "gpu_hours_total": 1.0}
-LASTS = {"training_days": 86_400.0, "training_hours": 3_600.0, "training_days_300B_tokens": 86_400.0}
+LASTS = {"training_days": 86_400.0, "training_hours": 3_600.0}
+EXTRAPOLATED = "training_days_300B_tokens"
+"""Days that authors computed from the throughput of some steps."""
 
 AVAILABLE = 0.9
 """Share of a long run's time in which it makes progress; "higher than 90 %" (Llama 3, arXiv:2407.21783 §3.3.4)."""
@@ -305,8 +311,6 @@ def whole_run(row: Measurement) -> float:
     What the row leaves open is taken from what is published about the training; where that leaves the layout open, the
     fastest that fits is taken.
     """
-    if "300B" in row.metric:
-        return 3e11 / _speed(row) / 86_400
     known = campaigns().get(compact(str(row.first("model") or "")), {})
     tokens = _total_tokens(row, known)
     if row.first("layers", "hidden") is not None and row.first("num_gpus") is not None and not known:
