@@ -53,6 +53,7 @@ class Deployment:
         calibration: Efficiency | None = None,
         skew: float = 0,
     ) -> None:
+        _writes(model)
         check(model, layout)
         self.model, self.accelerator, self.layout, self.engine = model, accelerator, layout, engine
         self.settings = settings or Settings()
@@ -137,3 +138,16 @@ class Deployment:
             raise SpecError("not one sequence fits")
         places = minimum(maximum(most, 1.0), self.sequences)
         return Limits(sequences=places, batched_tokens=self.batched_tokens)
+
+
+def _writes(model: Model) -> None:
+    """Refuse a model that does not write token by token, or reads a source of its own for every request.
+
+    Raises:
+        SpecError: an encoder, or an encoder and decoder.
+    """
+    if model.encoder is not None:
+        raise SpecError(f"{model.name} has an encoder: serving a source for every request is not modelled")
+    masks = [operation.over for block in model.blocks() for operation in block.operations if operation.over is not None]
+    if model.head is None or any(mask.both_ways for mask in masks):
+        raise SpecError(f"{model.name} is an encoder: it writes no tokens one after the other")

@@ -251,7 +251,9 @@ class Steps:
         return replace(timed, compute_s=compute, seconds=maximum(timed.seconds, longer))
 
     def _pass(self, sequences: Number, tokens: Number, context: Number, phase: Any) -> Pass:
-        return Pass(batch=sequences, tokens=tokens, context=context, source=0, phase=phase, skew=self.skew)
+        # without images, layers that read another model's states stand in the tables, over one of them
+        source = 1 if self.model.outside_source else 0
+        return Pass(batch=sequences, tokens=tokens, context=context, source=source, phase=phase, skew=self.skew)
 
     def products(self, batch: Batch) -> tuple[Number, Number]:
         """Return (compute, memory) seconds of a decode step's products with weights, as if nothing else took time."""

@@ -124,3 +124,24 @@ def test_published_rows_are_within_the_bar(quantity: str, metrics: tuple[str, ..
             errors.append(abs(found.value / one.value - 1))
     assert len(errors) > 20
     assert median(errors) < bar
+
+
+def test_loads_within_latency_limits() -> None:
+    config = {"model": "llama2-70b-99", "hardware": "8x H200 SXM 141GB", "num_gpus": 8, "precision": "fp8"}
+    found = {
+        scenario: predict(row("tokens_per_second", "tokens/s", scenario=scenario, **config)).value
+        for scenario in ("Offline", "Server", "Interactive")
+    }
+    assert found["Interactive"] < found["Server"] < found["Offline"]
+    assert found["Offline"] == pytest.approx(34_700, rel=0.25)
+    with pytest.raises(NotModelled, match="limits of llama2-70b"):
+        predict(row("tokens_per_second", "tokens/s", scenario="Whispered", **config))
+
+
+def test_nodes_that_share_experts() -> None:
+    config = {"model": "DeepSeek-V3/R1", "hardware": "8x H800 per node", "precision": "fp8 GEMM"}
+    prompts = row("input_tokens_per_second_per_node", "tokens/s/node", deployment="4 nodes, EP32, DP32", **config)
+    cached = row("input_tokens_per_second_per_node", "tokens/s/node", deployment="EP32", cache_hit_pct=50, **config)
+    assert predict(cached).value == pytest.approx(2 * predict(prompts).value)
+    with pytest.raises(NotModelled, match="ranks that share"):
+        predict(row("input_tokens_per_second_per_node", "tokens/s/node", **config))

@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import calc
+from calc import catalog
 from calc.cli.app import build
-from calc.errors import CalcError
+from calc.errors import CalcError, SpecError
 from calc.schema import DOCUMENTS
 from calc.serving import Serving, serve
 
@@ -31,6 +32,19 @@ def test_an_answer_keeps_its_own_arithmetic() -> None:
     hourly = found.usd_per_million("input") * 1e-3 + found.usd_per_million("output") * 0.2e-3
     assert hourly * found.requests_per_s * 3600 == pytest.approx(found.usd_per_hour)
     assert found.joules_per_output_token == pytest.approx(700 / found.output_tokens_per_s)
+
+
+@pytest.mark.parametrize("model", catalog.names())
+def test_every_model_that_writes_is_served(model: str) -> None:
+    try:
+        found = ask(model, "b300", concurrency=4)
+    except SpecError as error:
+        assert "encoder" in str(error)  # noqa: PT017 - the only reason why a model on one device is refused
+        return
+    if found.fits:
+        assert 0 < found.tpot_s < 0.5
+        assert 0 < found.ttft_s < 5
+    assert found.memory.weights.total > 0
 
 
 def test_copies_share_the_load() -> None:
@@ -155,6 +169,8 @@ def test_host_experts_fit_where_they_would_not() -> None:
         ({"accelerator": "h100x"}, "did you mean"),
         ({"engine": "vlllm"}, "did you mean"),
         ({"ep": 4, "gpus": 4}, "no routed experts"),
+        ({"model": "t5-base"}, "has an encoder"),
+        ({"model": "bert-base-uncased"}, "is an encoder"),
         ({"experts_on": "moon"}, "experts_on"),
         ({"gpus": 4, "prefill_gpus": 3, "tp": 1}, "copy|devices"),
     ],

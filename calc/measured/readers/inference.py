@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 
+from calc.errors import SpecError
 from calc.measured.models import model_of
 from calc.measured.rows import Measurement, NotModelled, Prediction
 from calc.measured.setups import accelerator_of, cache_dtype_of, engine_of, weights_of
@@ -178,8 +179,6 @@ def _layouts(row: Measurement, model: Model, gpus: int) -> list[Layout]:
 
 
 def _throughput(row: Measurement, layout: Layout) -> float:
-    from calc.errors import SpecError
-
     try:
         deployment = deployment_of(row, layout, "tensorrt-llm")
         work = work_of(row)
@@ -197,12 +196,50 @@ def _throughput(row: Measurement, layout: Layout) -> float:
     return rate * float(work.output_tokens) * layout.dp
 
 
+LIMITS: Mapping[tuple[str, str], tuple[float, float]] = {
+    ("llama2-70b", "Server"): (2.0, 0.200),
+    ("llama2-70b", "Interactive"): (0.450, 0.040),
+    ("llama3.1-405b", "Server"): (6.0, 0.175),
+    ("llama3.1-405b", "Interactive"): (4.5, 0.080),
+    ("llama3.1-8b", "Server"): (2.0, 0.100),
+    ("llama3.1-8b", "Interactive"): (0.500, 0.030),
+    ("deepseek-r1", "Server"): (2.0, 0.080),
+    ("mixtral-8x7b", "Server"): (2.0, 0.200),
+}
+"""Seconds to first token and per token that 99 % of MLPerf's requests keep (mlcommons/inference_policies,
+inference_rules.adoc, "Benchmarks", v5.1)."""
+
+
 def _mlperf(row: Measurement) -> Prediction:
-    if row.first("scenario") != "Offline":
-        raise NotModelled(
-            f"the latency limits of the scenario {row.first('scenario')} bind, whose arrivals are not stated"
-        )
-    return _offline(row)
+    """Return tokens per second offline, or at the highest load whose latencies stay within the scenario's limits."""
+    if row.first("scenario") == "Offline":
+        return _offline(row)
+    name = row.text("model").removesuffix("-99.9").removesuffix("-99")
+    limits = LIMITS.get((name, str(row.first("scenario"))))
+    if limits is None:
+        raise NotModelled(f"the latency limits of {name}, scenario {row.first('scenario')}, are not known")
+    gpus = row.whole("num_gpus", default=1)
+    best = max((_limited(row, layout, *limits) for layout in _layouts(row, model_of(row), gpus)), default=0.0)
+    if not best:
+        raise NotModelled("no layout of the stated devices keeps the latency limits")
+    return Prediction("serving.throughput", best)
+
+
+def _limited(row: Measurement, layout: Layout, first: float, each: float) -> float:
+    """Return the output tokens per second of the largest load within limits of both latencies."""
+    import numpy as np
+
+    try:
+        deployment = deployment_of(row, layout, "tensorrt-llm")
+        work = work_of(row)
+        limits = deployment.limits(work)
+    except SpecError:
+        return 0.0
+    most = Replica(deployment.steps, work, limits).at_users(float(limits.sequences)).rate
+    rates = float(most) * np.linspace(0.02, 0.995, 60)
+    found = Replica(deployment.steps, work, limits).at_rate(rates)
+    kept = (found.ttft <= first) & (found.itl <= each) & found.stable
+    return float(rates[kept].max(initial=0.0)) * float(work.output_tokens) * layout.dp
 
 
 def _all_at_once(row: Measurement) -> Prediction:
@@ -267,6 +304,42 @@ def _per_gpu(row: Measurement) -> Prediction:
     return Prediction("serving.throughput", done / float(seconds))
 
 
+def _per_node(row: Measurement) -> Prediction:
+    """Return tokens per second of a node in a deployment with experts on many devices.
+
+    Prompts include those that a cache had; decoding runs as many sequences as the stated speed of a user allows.
+    """
+    from calc.serving.tables import grid
+
+    ranks = re.search(r"EP\s*(\d+)", str(row.first("deployment") or ""))
+    if ranks is None:
+        raise NotModelled("the ranks that share the experts are not stated")
+    node = accelerator_of(row).node_size
+    ep = int(ranks.group(1))
+    layout = Layout(dp=ep, ep=ep)
+    experts = max(block.letters.get("e", 1) for block in model_of(row).blocks())
+    if experts % ep:  # redundant copies of some experts make the numbers even (DeepSeek-V3, arXiv:2412.19437 §3.4)
+        ep = max(each for each in range(1, ep + 1) if experts % each == 0)
+        layout = Layout(dp=ep, ep=ep)
+    steps = deployment_of(row, layout, "sglang").steps
+    if "input" in row.metric:
+        length, tokens = 4096, 16_384
+        batch = Batch(prompts=tokens / length, chunk=length, seen=length, finishing=tokens / length)
+        rate = tokens / float(steps.time(batch, overlapped=True).seconds)
+        hit = float(row.first("cache_hit_pct") or 0) / 100
+        return Prediction("serving.throughput", node * rate / (1 - hit))
+    speeds = [float(each) for each in re.findall(r"\d+(?:\.\d+)?", row.text("user_speed"))]
+    context = row.first("mean_kv_len")
+    if not speeds or context is None:
+        raise NotModelled("neither the speed of a user nor the length of the cache is stated")
+    speed = sum(speeds) / len(speeds)
+    sizes = grid(1024)
+    batch = Batch(sequences=sizes, context=float(context))
+    seconds = steps.time(batch, overlapped=True).seconds
+    running = float(sizes[seconds <= 1 / speed].max(initial=0.0))
+    return Prediction("serving.throughput", node * running * speed)
+
+
 def _wide(row: Measurement, model: Model) -> Layout:
     ep = row.whole("ep", default=1)
     if ep > 1:
@@ -291,5 +364,7 @@ READ: Mapping[str, Callable[[Measurement], Prediction]] = {
     "prefill_tokens_per_second": _prompt_speed,
     "prefill_tokens_per_second_per_gpu": _per_gpu,
     "decode_tokens_per_second_per_gpu": _per_gpu,
+    "input_tokens_per_second_per_node": _per_node,
+    "output_tokens_per_second_per_node": _per_node,
 }
 """Metric → how it is predicted."""
