@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 
 COMMANDS: dict[str, str] = {
-    "list": "List presets, one line each.",
-    "show": "Show what a model costs: parameters, memory, FLOPs.",
+    "list": "List presets of models, or accelerators, one line each.",
+    "show": "Show what a model costs, or what an accelerator offers.",
     "compare": "Compare models side by side.",
     "ops": "Print the operation table of a model.",
     "formula": "Show the symbolic formula behind a figure.",
