@@ -18,7 +18,7 @@ from calc.mechanism import Mechanism
 from calc.operations import Elementwise, Operation, Part, States, Table
 from calc.records import Record, named_record
 
-Placement = Literal["pre", "post", "both"]
+Placement = Literal["pre", "post", "both", "sum"]
 Parallel = Literal["one_norm", "two_norms"]
 
 
@@ -26,7 +26,8 @@ Parallel = Literal["one_norm", "two_norms"]
 class Layer(Record):
     """One layer: attention, cross-attention and feed-forward, each with its norms and a residual connection.
 
-    ``placement``: norms before each part (``pre``), after it (``post``), or ``both``. ``parallel``: attention and
+    ``placement``: norms before each part (``pre``), after it (``post``, x + norm(f(x)), OLMo-2), both (``both``), or
+    after the part is added (``sum``, norm(x + f(x)), the original Transformer). ``parallel``: attention and
     feed-forward read the same input and are added together (GPT-J, PaLM), through one norm or one each.
     """
 
@@ -57,6 +58,8 @@ class Layer(Record):
             raise SpecError("a layer needs an attention, a cross or an ffn")
         if self.parallel and not (self.attention and self.ffn and not self.cross):
             raise SpecError("a parallel layer is one attention beside one ffn")
+        if "sum" in (self.placement, self.ffn_placement) and (self.parallel or self.beside or self.hyper):
+            raise SpecError("placement = sum needs parts that follow one another in one residual stream")
         if self.beside and not self.attention:
             raise SpecError("a mixer beside the attention needs an attention")
 
@@ -93,13 +96,17 @@ class Layer(Record):
             parallel=self.parallel is not None,
         )
 
+    def placement_of(self, name: str) -> Placement:
+        """Return where the norm of a part stands."""
+        return self.ffn_placement if name == "ffn" and self.ffn_placement else self.placement
+
     def _around(self, parts: list[str]) -> Iterator[Operation]:
         """Yield the norms and residual additions around the parts."""
         if self.norm and self.parallel == "one_norm":
             yield self.norm.operation("input_norm")
         for name in parts:
             if self.norm and self.parallel != "one_norm" and name != "beside":
-                placement = self.ffn_placement if name == "ffn" and self.ffn_placement else self.placement
+                placement = self.placement_of(name)
                 if placement in ("pre", "both") and (self.attention_norm or name != "attention"):
                     yield self.norm.operation(f"{name}_norm")
                 if placement in ("post", "both"):
@@ -111,6 +118,8 @@ class Layer(Record):
                 yield Elementwise(f"{name}_gate", "btd", inputs=(name,), each=1, weight=factor, needs="operands")
             if not self.hyper:
                 yield Elementwise(f"{name}_residual", "btd", inputs=("x", name), each=1)
+            if self.norm and self.placement_of(name) == "sum":
+                yield self.norm.operation(f"{name}_post_norm", (f"{name}_residual",))
 
 
 @named_record

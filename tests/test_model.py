@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -143,3 +144,26 @@ def test_a_tied_head_is_counted_once_and_still_multiplies() -> None:
 def test_impossible_structures_are_refused(change) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(SpecError):
         change()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"parallel": "one_norm"}, {"beside": {"kind": "gqa", "n_heads": 1, "n_kv_heads": 1, "head_dim": 2}}],
+)
+def test_norms_of_sums_need_parts_that_follow_one_another(fields: dict[str, Any]) -> None:
+    layer = {
+        "attention": {"kind": "gqa", "n_heads": 1, "n_kv_heads": 1, "head_dim": 2},
+        "ffn": {"kind": "dense", "d_ff": 4},
+        "norm": {"kind": "layer"},
+        "placement": "sum",
+    }
+    assert [block.name for block in Layer.build(layer).blocks()][-1] == "residual"
+    with pytest.raises(SpecError, match="placement = sum needs parts that follow one another"):
+        Layer.build({**layer, **fields})
+
+
+def test_the_norm_of_a_sum_reads_the_sum() -> None:
+    layer = next(calc.load("bert-base-uncased").layers())
+    named = {operation.name: operation for operation in list(layer.blocks())[-1].operations}
+    assert list(named) == ["attention_residual", "attention_post_norm", "ffn_residual", "ffn_post_norm"]
+    assert named["ffn_post_norm"].inputs == ("ffn_residual",)

@@ -90,6 +90,7 @@ def _counts(judged: Judged) -> dict[str, int]:
 
 
 def _table(judged: Judged) -> Grid:
+    mixed = any(one.verdict not in WRONG for _, _, found in judged for one in found)  # then the wrong ones stand out
     rows = []
     for name, document, found in judged:
         for index, one in enumerate(found):
@@ -99,7 +100,7 @@ def _table(judged: Judged) -> Grid:
                 Row(
                     claim.id if len(judged) == 1 else f"{name}.{claim.id}",
                     cells,
-                    emphasis=one.verdict in WRONG,
+                    emphasis=mixed and one.verdict in WRONG,
                     section="" if index else document.title,
                 )
             )

@@ -21,9 +21,9 @@ Caches = dict[str, Cache]
 class LayerTwin(Twin):
     """Attention, cross-attention and feed-forward in turn, or attention beside feed-forward.
 
-    Pre-norm x + f(norm(x)) (``LlamaDecoderLayer``), post-norm x + norm(f(x)) (``Olmo2DecoderLayer``; the original
-    Transformer's norm(x + f(x)) does the same operations in another order), both (``Gemma2DecoderLayer``), parallel
-    with one norm (``GPTJBlock``) or two (``GPTNeoXLayer``), scaled residuals (``GraniteDecoderLayer``),
+    Pre-norm x + f(norm(x)) (``LlamaDecoderLayer``), post-norm x + norm(f(x)) (``Olmo2DecoderLayer``), the original
+    Transformer's norm(x + f(x)) (``BertLayer``), norms before and after (``Gemma2DecoderLayer``), parallel with one
+    norm (``GPTJBlock``) or two (``GPTNeoXLayer``), scaled residuals (``GraniteDecoderLayer``),
     hyper-connections (``DeepseekV4DecoderLayer``), a second mixer beside the attention (``FalconH1DecoderLayer``),
     alternating updates, a low-rank residual, vectors of its own (``Gemma3nTextDecoderLayer``), a scale
     (``Gemma4TextDecoderLayer`` of transformers).
@@ -55,12 +55,11 @@ class LayerTwin(Twin):
             return ["input_norm"]
         names = []
         for name in self.parts:
-            apart = name == "ffn" and self.spec.ffn_placement is not None
-            placement = self.spec.ffn_placement if apart else self.spec.placement
+            placement = self.spec.placement_of(name)
             if name != "beside":
                 before = placement in ("pre", "both") and (self.spec.attention_norm or name != "attention")
                 names += [f"{name}_norm"] if before else []
-                names += [f"{name}_post_norm"] if placement in ("post", "both") else []
+                names += [f"{name}_post_norm"] if placement != "pre" else []
         return names
 
     def run(
@@ -101,6 +100,8 @@ class LayerTwin(Twin):
             result = part(given)
             with self.operation(f"{name}_residual"):
                 total = total + result
+            if self.spec.placement_of(name) == "sum":
+                total = self._normed(f"{name}_post_norm", total)
             if name == "attention" and self.extras.laurel:
                 total = self.extras.laurel.joined(given, total)
         return total
@@ -108,7 +109,8 @@ class LayerTwin(Twin):
     def _part(self, name: str, x: Tensor, **context: Tensor | Cache | None) -> Tensor:
         """Run one part and what stands between it and the residual connection."""
         result: Tensor = self.get_submodule(name)(x, **context)
-        result = self._normed(f"{name}_post_norm", result)
+        if self.spec.placement_of(name) != "sum":
+            result = self._normed(f"{name}_post_norm", result)
         if self.spec.gate:
             factor = self.get_parameter(f"{name}_gate.factor")
             with self.operation(f"{name}_gate"):

@@ -43,6 +43,8 @@ class Family:
     change: Change = plain
     offset: str = ""
     """Weights that are stored as what is added to 1."""
+    ending: str = "ForCausalLM"
+    """Of the class: ForMaskedLM reads both ways, ForConditionalGeneration has a source, too."""
 
     def theirs(self) -> Any:
         """Return a small model with random weights, in which no norm or bias is all one or zero."""
@@ -50,7 +52,7 @@ class Family:
         config_class = {"Gemma3": "Gemma3Text"}.get(self.name, self.name)
         config = getattr(transformers, f"{config_class}Config")(**spec, eos_token_id=2)
         torch.manual_seed(0)
-        built = getattr(transformers, f"{self.name}ForCausalLM")(config)
+        built = getattr(transformers, f"{self.name}{self.ending}")(config)
         with torch.no_grad():
             for name, weight in built.named_parameters():
                 if re.search("A_log|dt_bias", name):  # built with empty memory
@@ -69,6 +71,8 @@ class Family:
         model = from_config(theirs.config.to_dict(), name="oracle", origin="test").model
         twin = ModelTwin(replace(model, mtp=None))
         weights = self.renamed((name, weight.detach()) for name, weight in theirs.named_parameters())
+        if self.ending == "ForConditionalGeneration":  # a bias that is added to the logits and not trained
+            weights["head.lm_head.bias"] = theirs.final_logits_bias[0]
         own = dict(twin.named_parameters())
         if "head.lm_head.weight" in own and "head.lm_head.weight" not in weights:
             weights["head.lm_head.weight"] = theirs.lm_head.weight.detach()
@@ -80,6 +84,8 @@ class Family:
             for name, weight in weights.items():
                 assert own[name].shape == weight.shape, name
                 own[name].copy_(weight + 1 if self.offset and re.search(self.offset, name) else weight)
+        if self.ending == "ForConditionalGeneration":
+            own["head.lm_head.bias"].requires_grad_(False)
         return twin
 
     def renamed(self, tensors: Iterator[Named]) -> dict[str, Tensor]:
@@ -167,6 +173,39 @@ def fused(name: str, tensor: Tensor) -> Iterator[Named]:
             yield from ((name.replace(one, part), rows) for part, rows in zip(parts, tensor.split(sizes), strict=True))
             return
     yield name, tensor
+
+
+def jamba(name: str, tensor: Tensor) -> Iterator[Named]:
+    """Jamba has layers of both kinds."""
+    yield from (mamba if ".mixer." in name else experts)(name, tensor)
+
+
+def griffin(name: str, tensor: Tensor) -> Iterator[Named]:
+    """RecurrentGemma's convolution has a dimension of one."""
+    yield name, tensor.squeeze(1) if name.endswith("conv.weight") else tensor
+
+
+def rwkv(name: str, tensor: Tensor) -> Iterator[Named]:
+    """RWKV's vectors have dimensions of one."""
+    yield name, tensor.flatten() if name.endswith("_mix") else tensor
+
+
+def lfm2(name: str, tensor: Tensor) -> Iterator[Named]:
+    """LFM2 stores the two gates and the input of its convolution as one."""
+    if name.endswith("conv.in_proj.weight"):
+        for part, rows in zip("bcx", tensor.chunk(3), strict=True):
+            yield name.replace("conv.in_proj", f"attention.{part}_proj"), rows
+    else:
+        yield name, tensor.squeeze(1) if name.endswith("conv.weight") else tensor
+
+
+def mpt(name: str, tensor: Tensor) -> Iterator[Named]:
+    """MPT stores queries, keys and values as one."""
+    if "Wqkv" not in name:
+        yield name, tensor
+        return
+    for part, rows in zip("qkv", tensor.chunk(3), strict=True):
+        yield name.replace("Wqkv", f"{part}_proj"), rows
 
 
 def opt(name: str, tensor: Tensor) -> Iterator[Named]:
@@ -259,6 +298,98 @@ MAMBA = (
     (r"mixer\.D$", "mixer.skip"),
     (r"conv1d", "conv"),
 )
+JAMBA = (
+    *LLAMA[:2],
+    (r"^model\.final_layernorm", "decoder.final_norm.final_norm"),
+    (r"^lm_head", "head.lm_head"),
+    (r"self_attn", "attention"),
+    (r"feed_forward", "ffn"),
+    (r"input_layernorm", "attention_norm"),
+    (r"pre_ff_layernorm", "ffn_norm"),
+    (r"\.mamba\.", ".mixer."),
+    (r"(dt|b|c)_layernorm", r"\1_norm"),
+    *MAMBA[-3:],
+)
+GRIFFIN = (
+    *LLAMA[:2],
+    (r"^model\.final_norm", "decoder.final_norm.final_norm"),
+    (r"temporal_pre_norm", "attention_norm"),
+    (r"channel_pre_norm", "ffn_norm"),
+    (r"mlp_block", "ffn"),
+    (r"temporal_block", "attention"),
+    (r"linear_out", "o_proj"),
+    (r"linear_(x|y)", r"\1_proj"),
+    (r"conv_1d", "conv"),
+    (r"rg_lru\.recurrent_param", "decay"),
+    (r"rg_lru\.(\w+)_gate_", r"\1_gate."),
+)
+RWKV = (
+    (r"^rwkv\.embeddings", "decoder.embedding.tokens"),
+    (r"^rwkv\.ln_out", "decoder.final_norm.final_norm"),
+    (r"^rwkv\.blocks\.0\.pre_ln", "decoder.embedding.norm"),
+    (r"^rwkv\.blocks", "decoder.layers"),
+    (r"^head\.", "head.lm_head."),
+    (r"ln1", "attention_norm"),
+    (r"ln2", "ffn_norm"),
+    (r"feed_forward", "ffn"),
+    (r"time_mix_(\w)\w+", r"\1_mix"),
+    (r"time_first", "wkv"),
+    (r"time_decay", "carry"),
+    (r"attention\.output", "attention.o_proj"),
+    (r"attention\.(k|v|r)[a-z]+\.", r"attention.\1_proj."),
+)
+LFM2 = (
+    *LLAMA[:2],
+    (r"^model\.embedding_norm", "decoder.final_norm.final_norm"),
+    (r"operator_norm", "attention_norm"),
+    (r"self_attn\.out_proj", "attention.o_proj"),
+    (r"self_attn", "attention"),
+    (r"_layernorm", "_norm"),
+    (r"conv\.(conv|out_proj)", r"attention.\1"),
+    (r"feed_forward\.w1", "ffn.gate_proj"),
+    (r"feed_forward\.w2", "ffn.down_proj"),
+    (r"feed_forward\.w3", "ffn.up_proj"),
+)
+MPT = (
+    (r"^transformer\.wte", "decoder.embedding.tokens"),
+    (r"^transformer\.norm_f", "decoder.final_norm.final_norm"),
+    (r"^transformer\.blocks", "decoder.layers"),
+    (r"norm_1", "attention_norm"),
+    (r"norm_2", "ffn_norm"),
+    (r"attn\.out_proj", "attention.o_proj"),
+    (r"attn\.", "attention."),
+)
+BERT = (
+    (r"^bert\.embeddings\.word_embeddings", "decoder.embedding.tokens"),
+    (r"^bert\.embeddings\.position_embeddings", "decoder.embedding.positions"),
+    (r"^bert\.embeddings\.token_type_embeddings", "decoder.embedding.token_types"),
+    (r"^bert\.embeddings\.LayerNorm", "decoder.embedding.norm"),
+    (r"^bert\.encoder\.layer", "decoder.layers"),
+    (r"^cls\.predictions\.bias", "head.lm_head.bias"),
+    (r"^cls\.predictions\.transform\.dense", "head.transform"),
+    (r"^cls\.predictions\.transform\.LayerNorm", "head.norm"),
+    (r"attention\.output\.LayerNorm", "attention_post_norm"),
+    (r"attention\.output\.dense", "attention.o_proj"),
+    (r"attention\.self\.(\w)\w+", r"attention.\1_proj"),
+    (r"intermediate\.dense", "ffn.up_proj"),
+    (r"output\.dense", "ffn.down_proj"),
+    (r"output\.LayerNorm", "ffn_post_norm"),
+)
+BART = (
+    (r"^model\.shared", "encoder.embedding.tokens"),
+    (r"^model\.(\w+)\.embed_positions", r"\1.embedding.positions"),
+    (r"^model\.(\w+)\.layernorm_embedding", r"\1.embedding.norm"),
+    (r"^model\.", ""),
+    (r"self_attn_layer_norm", "attention_post_norm"),
+    (r"encoder_attn_layer_norm", "cross_post_norm"),
+    (r"final_layer_norm", "ffn_post_norm"),
+    (r"self_attn\.out_proj", "attention.o_proj"),
+    (r"encoder_attn\.out_proj", "cross.o_proj"),
+    (r"self_attn", "attention"),
+    (r"encoder_attn", "cross"),
+    (r"fc1", "ffn.up_proj"),
+    (r"fc2", "ffn.down_proj"),
+)
 DEEPSEEK = {
     "num_key_value_heads": HEADS, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1,
     "moe_intermediate_size": 20, "n_shared_experts": 1, "first_k_dense_replace": 1, "q_lora_rank": 12,
@@ -334,6 +465,65 @@ FAMILIES = {
         gated_delta,
         offset=r"(attention_norm|ffn_norm|final_norm|q_norm|k_norm)",
     ),
+    "jamba": Family(
+        "Jamba",
+        {
+            **TINY, **EXPERTS, "head_dim": 6, "attn_layer_period": 3, "attn_layer_offset": 1, "expert_layer_period": 2,
+            "expert_layer_offset": 1, "mamba_d_state": 5, "mamba_dt_rank": 3, "use_mamba_kernels": False,
+        },
+        JAMBA,
+        jamba,
+    ),
+    "recurrent-gemma": Family(
+        "RecurrentGemma",
+        {
+            "hidden_size": 16, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
+            "num_key_value_heads": 1, "head_dim": 8, "lru_width": 16, "attention_window_size": 5,
+            "block_types": ["recurrent", "recurrent", "attention"],
+        },
+        GRIFFIN,
+        griffin,
+        offset="norm",
+    ),
+    "rwkv": Family(
+        "Rwkv",
+        {
+            "hidden_size": 24, "num_hidden_layers": 3, "attention_hidden_size": 24, "intermediate_size": 40,
+            "layer_norm_epsilon": 1e-6, "rescale_every": 0,
+        },
+        RWKV,
+        rwkv,
+    ),
+    "lfm2": Family(
+        "Lfm2",
+        {
+            **TINY, "head_dim": 6, "layer_types": ["conv", "full_attention", "conv"], "norm_eps": 1e-6,
+            "block_auto_adjust_ff_dim": False, "rope_parameters": ROTARY,
+        },
+        LFM2,
+        lfm2,
+    ),
+    "mpt": Family("Mpt", {"d_model": 24, "n_layers": 3, "n_heads": HEADS}, MPT, mpt),
+    "bert": Family(
+        "Bert",
+        {
+            "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": HEADS, "intermediate_size": 40,
+            "max_position_embeddings": 64, "layer_norm_eps": 1e-6, "hidden_dropout_prob": 0.0,
+        },
+        BERT,
+        ending="ForMaskedLM",
+    ),
+    "bart": Family(
+        "Bart",
+        {
+            "d_model": 24, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": HEADS,
+            "decoder_attention_heads": HEADS, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40,
+            "max_position_embeddings": 64,
+        },
+        BART,
+        opt,
+        ending="ForConditionalGeneration",
+    ),
 }  # fmt: skip
 
 
@@ -342,15 +532,26 @@ def loss(logits: Tensor, tokens: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
+def said_by(family: Family, theirs: Any, tokens: Tensor, source: Tensor) -> Tensor:
+    """Return transformers' logits."""
+    if family.ending == "ForMaskedLM":
+        logits: Tensor = theirs(input_ids=tokens).logits
+    elif family.ending == "ForConditionalGeneration":
+        logits = theirs(input_ids=source, decoder_input_ids=tokens, use_cache=False).logits
+    else:
+        logits = theirs(input_ids=tokens, use_cache=False).logits
+    return logits
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 class TestFamilies:
     def test_the_same_loss_and_the_same_gradient_of_every_weight(self, name: str) -> None:
         family = FAMILIES[name]
         theirs = family.theirs()
         twin = family.twin(theirs)
-        tokens = torch.randint(3, 61, (2, 13))
-        expected = theirs(input_ids=tokens, use_cache=False).logits
-        (logits,) = twin(tokens)
+        tokens, source = torch.randint(3, 61, (2, 13)), torch.randint(3, 61, (2, 9))
+        expected = said_by(family, theirs, tokens, source)
+        (logits,) = twin(tokens, source=source if family.ending == "ForConditionalGeneration" else None)
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
         loss(expected, tokens).backward()
         loss(logits, tokens).backward()
@@ -365,9 +566,11 @@ class TestFamilies:
         family = FAMILIES[name]
         theirs = family.theirs()
         twin = family.twin(theirs)
-        tokens, cache = torch.randint(3, 61, (2, 13)), ModelCache()
+        if family.ending == "ForMaskedLM":
+            pytest.skip("reads all of a text at once")
+        tokens, source, cache = torch.randint(3, 61, (2, 13)), torch.randint(3, 61, (2, 9)), ModelCache()
         with torch.no_grad():
-            expected = theirs(input_ids=tokens, use_cache=False).logits
-            steps = [twin(tokens[:, :10], cache)[0]]
+            expected = said_by(family, theirs, tokens, source)
+            steps = [twin(tokens[:, :10], cache, source if family.ending == "ForConditionalGeneration" else None)[0]]
             steps += [twin(tokens[:, n : n + 1], cache)[0] for n in range(10, 13)]
         torch.testing.assert_close(torch.cat(steps, 1), expected, rtol=1e-4, atol=1e-4)

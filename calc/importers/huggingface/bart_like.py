@@ -36,7 +36,7 @@ def bart(config: Config) -> Model:
     config.refuse("use_prompt")
     config.ignore("prompt_length", "prompt_mid_dim")
     positions = config.size("max_position_embeddings") + PADDING_ROWS
-    return _whole(config, "post", Embedding(positions="learned", max_positions=positions, norm=LAYER_NORM))
+    return _whole(config, "sum", Embedding(positions="learned", max_positions=positions, norm=LAYER_NORM))
 
 
 def mbart(config: Config) -> Model:
@@ -59,10 +59,10 @@ def marian(config: Config) -> Model:
     if not config.flag("share_encoder_decoder_embeddings", default=True):
         if _part(config) == "decoder" and target != vocab_size:
             raise config.error("a Marian decoder alone with a vocabulary of its own is not supported")
-        return _whole(config, "post", embedding, shared=False, vocab_size=target)
+        return _whole(config, "sum", embedding, shared=False, vocab_size=target)
     if target != vocab_size:
         raise config.error(f"decoder_vocab_size = {target} differs from vocab_size = {vocab_size}, which it shares")
-    return _whole(config, "post", embedding)
+    return _whole(config, "sum", embedding)
 
 
 def blenderbot(config: Config) -> Model:
@@ -74,7 +74,7 @@ def blenderbot(config: Config) -> Model:
 def blenderbot_small(config: Config) -> Model:
     """Blenderbot 90M: norms after each part, and after the embedding."""
     positions = config.size("max_position_embeddings")
-    return _whole(config, "post", Embedding(positions="learned", max_positions=positions, norm=LAYER_NORM))
+    return _whole(config, "sum", Embedding(positions="learned", max_positions=positions, norm=LAYER_NORM))
 
 
 def bigbird_pegasus(config: Config) -> Model:
@@ -133,7 +133,7 @@ def trocr(config: Config) -> Model:
     stored = config.flag("use_learned_position_embeddings")
     return _alone(
         config,
-        "post",
+        "sum",
         Embedding(
             positions="learned" if stored else "sinusoidal",
             max_positions=positions if stored else None,
@@ -143,7 +143,7 @@ def trocr(config: Config) -> Model:
         layer=_layer(
             config,
             "decoder",
-            "post",
+            "sum",
             Causal(),
             crosses=True,
             d_source=config.optional_size("cross_attention_hidden_size"),

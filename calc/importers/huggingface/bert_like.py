@@ -35,12 +35,12 @@ NEXT_SENTENCE: Final = 2
 
 def bert(config: Config) -> Model:
     """BERT: norms after each part, token types, a head with a square layer."""
-    return _whole(config, _stack(config, "post"), embedding=_embedding(config), pooled=True)
+    return _whole(config, _stack(config, "sum"), embedding=_embedding(config), pooled=True)
 
 
 def roberta(config: Config) -> Model:
     """RoBERTa: its head's activation is fixed."""
-    return _whole(config, _stack(config, "post"), embedding=_embedding(config), head_act="gelu", pooled=True)
+    return _whole(config, _stack(config, "sum"), embedding=_embedding(config), head_act="gelu", pooled=True)
 
 
 def prelayernorm(config: Config) -> Model:
@@ -70,7 +70,7 @@ def ernie(config: Config) -> Model:
         config.note("task types are counted as rows of the token-type table")
         embedding = replace(embedding, n_token_types=types)
     config.ignore("task_type_vocab_size")
-    return _whole(config, _stack(config, "post"), embedding=embedding, pooled=True)
+    return _whole(config, _stack(config, "sum"), embedding=embedding, pooled=True)
 
 
 def roc_bert(config: Config) -> Model:
@@ -85,7 +85,7 @@ def roc_bert(config: Config) -> Model:
         n_shapes=config.size("shape_vocab_size"),
         d_shape=config.size("shape_embed_dim"),
     )
-    return _whole(config, _stack(config, "post"), embedding=embedding, pooled=True)
+    return _whole(config, _stack(config, "sum"), embedding=embedding, pooled=True)
 
 
 def xmod(config: Config) -> Model:
@@ -102,20 +102,20 @@ def xmod(config: Config) -> Model:
     )
     config.ignore("ln_before_adapter", "default_language", "adapter_reuse_layer_norm")
     pre = config.flag("pre_norm")
-    stack = _stack(config, "pre" if pre else "post", ffn=ffn)
+    stack = _stack(config, "pre" if pre else "sum", ffn=ffn)
     return _whole(config, stack, embedding=_embedding(config), head_act="gelu", pooled=True, final_norm=pre)
 
 
 def bert_generation(config: Config) -> Model:
     """BertGeneration: BERT without token types, its head a plain projection with a bias."""
     head = Head(tied=tied(config), bias=True)
-    return _whole(config, _stack(config, "post"), embedding=_embedding(config, types=False), head=head)
+    return _whole(config, _stack(config, "sum"), embedding=_embedding(config, types=False), head=head)
 
 
 def electra(config: Config) -> Model:
     """ELECTRA's generator or encoder: a narrow embedding, projected after its norm."""
     head_act: Activation = "gelu"
-    return _whole(config, _stack(config, "post"), embedding=_narrow(config), head_act=head_act)
+    return _whole(config, _stack(config, "sum"), embedding=_narrow(config), head_act=head_act)
 
 
 def roformer(config: Config) -> Model:
@@ -125,7 +125,7 @@ def roformer(config: Config) -> Model:
     if config.flag("rotary_value", default=False):
         config.note("values are rotated too, which the count of all FLOPs leaves out")
     embedding = replace(_narrow(config), positions="none", rotary_dim=head_dim)
-    return _whole(config, _stack(config, "post", rotary_dim=head_dim), embedding=embedding)
+    return _whole(config, _stack(config, "sum", rotary_dim=head_dim), embedding=embedding)
 
 
 def rembert(config: Config) -> Model:
@@ -139,7 +139,7 @@ def rembert(config: Config) -> Model:
     if tied(config):
         raise config.error("tie_word_embeddings = true is not supported for rembert: the two tables differ in width")
     head = replace(_head(config, "hidden_act", None), tied=False, d_embedding=config.size("output_embedding_size"))
-    return _whole(config, _stack(config, "post"), embedding=embedding, head=head, pooled=True)
+    return _whole(config, _stack(config, "sum"), embedding=embedding, head=head, pooled=True)
 
 
 def big_bird(config: Config) -> Model:
@@ -158,7 +158,7 @@ def big_bird(config: Config) -> Model:
             mask = None
     bias = config.flag("use_bias")
     embedding = _embedding(config, scaled=config.flag("rescale_embeddings", default=False))
-    model = _whole(config, _stack(config, "post", mask=mask, qkv_bias=bias), embedding=embedding, pooled=True)
+    model = _whole(config, _stack(config, "sum", mask=mask, qkv_bias=bias), embedding=embedding, pooled=True)
     return replace(model, pooler=model.pooler or Pooler())
 
 
@@ -167,7 +167,7 @@ def longformer(config: Config) -> Model:
     from calc.attention.longformer import Longformer
 
     config.ignore("onnx_export", "sep_token_id")
-    (stack,) = _stack(config, "post")
+    (stack,) = _stack(config, "sum")
     base = stack.layer[0]
     assert isinstance(base.attention, GQA)
     n_layers, widths = stack.repeat, config.data.get("attention_window")
@@ -201,7 +201,7 @@ def distilbert(config: Config) -> Model:
         mask=Full(),
     )
     ffn = DenseFFN(d_ff=config.size("hidden_dim"), activation=act, bias=True)
-    layer = Layer(attention=attention, ffn=ffn, norm=LAYER_NORM, placement="post")
+    layer = Layer(attention=attention, ffn=ffn, norm=LAYER_NORM, placement="sum")
     return Model(
         name=config.model_type,
         d_model=d_model,
@@ -233,7 +233,7 @@ def xlm(config: Config) -> Model:
         attention=attention,
         ffn=DenseFFN(d_ff=4 * d_model, activation=act, bias=True),
         norm=LAYER_NORM,
-        placement="post",
+        placement="sum",
     )
     config.ignore("sinusoidal_embeddings", "is_encoder", "start_n_top", "end_n_top", "lang_id", "mask_index")
     return Model(

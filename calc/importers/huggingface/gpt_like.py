@@ -77,7 +77,7 @@ def openai_gpt(config: Config) -> Model:
         # this family calls GPT's tanh form gelu
         ffn=DenseFFN(d_ff=4 * d_model, activation="gelu_tanh", bias=True),
         norm=LAYER_NORM,
-        placement="post",
+        placement="sum",
     )
     if config.text("afn") not in ("gelu", "gelu_new"):
         raise config.error("afn is not gelu: not supported")
@@ -312,7 +312,7 @@ def opt(config: Config) -> Model:
         attention=heads(config, d_model, config.size("num_attention_heads"), qkv_bias=bias, o_bias=bias),
         ffn=DenseFFN(d_ff=config.size("ffn_dim"), activation=activation(config, "activation_function"), bias=bias),
         norm=norm,
-        placement="pre" if before else "post",
+        placement="pre" if before else "sum",
     )
     return assemble(
         config,

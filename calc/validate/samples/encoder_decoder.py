@@ -40,16 +40,14 @@ SAMPLES = (
             stack=(
                 Stack(
                     repeat=2,
-                    layer=(Layer(attention=_mixer(False), cross=CROSS, ffn=RELU, norm=LAYER_NORM, placement="post"),),
+                    layer=(Layer(attention=_mixer(False), cross=CROSS, ffn=RELU, norm=LAYER_NORM, placement="sum"),),
                 ),
             ),
             head=Head(tied=True),
             encoder=Encoder(
                 embedding=SINUSOIDS,
                 stack=(
-                    Stack(
-                        repeat=3, layer=(Layer(attention=_mixer(True), ffn=RELU, norm=LAYER_NORM, placement="post"),)
-                    ),
+                    Stack(repeat=3, layer=(Layer(attention=_mixer(True), ffn=RELU, norm=LAYER_NORM, placement="sum"),)),
                 ),
             ),
         ),

@@ -31,6 +31,7 @@ SAMPLES = (
     _sample("no norms", Stack(layer=(_layer(),))),
     _sample("norms before", Stack(repeat=2, layer=(_layer(norm=RMS),))),
     _sample("norms after", Stack(layer=(_layer(norm=LAYER_NORM, placement="post"),))),
+    _sample("norms of the sums", Stack(layer=(_layer(norm=LAYER_NORM, placement="sum"),))),
     _sample("norms before and after", Stack(layer=(_layer(norm=RMS, placement="both"),))),
     _sample("parallel, one norm", Stack(layer=(_layer(norm=LAYER_NORM, parallel="one_norm"),))),
     _sample("parallel, two norms", Stack(layer=(_layer(norm=LAYER_NORM, parallel="two_norms"),))),
