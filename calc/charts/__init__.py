@@ -27,6 +27,13 @@ KINDS: dict[str, str] = {
     "latent": "calc.charts.latent",
     "experts": "calc.charts.experts",
     "balance": "calc.charts.balance",
+    "memory": "calc.charts.memory",
+    "training": "calc.charts.training",
+    "tradeoff": "calc.charts.tradeoff",
+    "price": "calc.charts.price",
+    "scaling": "calc.charts.scaling",
+    "tokens": "calc.charts.tokens",
+    "accuracy": "calc.charts.accuracy",
     "proof": "calc.charts.proof",
 }
 """Name → the module whose ``CHART`` it is."""

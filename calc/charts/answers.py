@@ -13,6 +13,7 @@ ANSWERS: dict[str, str] = {
     "ops": "operations",
     "kernels": "roofline",
     "validate": "proof",
+    "accuracy": "accuracy",
 }
 """Kind of answer → its chart."""
 

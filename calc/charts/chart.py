@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Size = tuple[float, float]
 SIZE: Size = (8.0, 5.0)
 """Inches."""
-OPTIONS = ("batch", "context", "weights_dtype", "cache_dtype", "accelerators", "results")
+OPTIONS = ("batch", "context", "gpus", "weights_dtype", "cache_dtype", "accelerators", "results")
 MOST_MODELS = 24
 
 
@@ -32,6 +32,7 @@ class Asked(Record):
     models: tuple[Model, ...] = ()
     batch: int | None = None
     context: int | None = None
+    gpus: int | None = None
     weights_dtype: str | None = None
     cache_dtype: str | None = None
     accelerators: tuple[Accelerator, ...] = ()
@@ -112,6 +113,8 @@ def ask(name: str, models: Iterable[str | Path | Model], options: Mapping[str, A
     given["results"] = tuple(given.get("results", ()))
     asked = Asked(models=loaded, accelerators=machines, **given)
     asked.setting(1)
+    if asked.gpus is not None and not (isinstance(asked.gpus, int) and asked.gpus >= 1):
+        raise SpecError(f"gpus = {asked.gpus!r} is not a whole number of 1 or more")
     return asked
 
 

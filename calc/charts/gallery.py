@@ -15,6 +15,8 @@ from calc.results import Figure, Grid, Result, Row
 
 PAGE = "README.md"
 HEAD = "# Gallery"
+ANSWERS = {"proof": "validate", "accuracy": "accuracy"}
+"""Chart of another command's answer → the command."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -36,7 +38,8 @@ def command(name: str) -> str:
     """Return the command that draws a chart of the gallery."""
     kind = chart(name)
     if kind.of_answers:
-        return f"calc validate --format json > {name}.json && calc plot {name} --from {name}.json -o {name}.png"
+        answer = ANSWERS[name]
+        return f"calc {answer} --format json > {name}.json && calc plot {name} --from {name}.json -o {name}.png"
     return " ".join(("calc plot", name, *kind.models, "-o", f"{name}.png"))
 
 
@@ -55,7 +58,8 @@ def draw_gallery(
     """
     target, given = Path(folder).expanduser().resolve(), list(results)
     _check(target)
-    names = [name for name in KINDS if given or not chart(name).of_answers]
+    answered = {answer.get("kind") for answer in given}
+    names = [name for name in KINDS if not chart(name).of_answers or ANSWERS[name] in answered]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".calc-") as space:
@@ -94,8 +98,7 @@ def _draw(
     for done, name in enumerate(names):
         if progress:
             progress(name, done, len(names))
-        kind = chart(name)
-        picture = plot(name, results=results if kind.of_answers else ())
+        picture = plot(name, results=[each for each in results if each.get("kind") == ANSWERS.get(name)])
         picture.save(folder / f"{name}.png")
         picture.save(folder / f"{name}-dark.png", dark=True)
         found[name] = picture

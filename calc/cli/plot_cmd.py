@@ -37,6 +37,7 @@ def command(
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", "-b", help="Sequences.")] = None,
     context: Annotated[int | None, typer.Option("--context", "-c", help="Tokens, where the chart takes them.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", "-n", help="Devices, where the chart takes them.")] = None,
     weights_dtype: WeightsOption = None,
     cache_dtype: Annotated[str | None, typer.Option("--cache-dtype", help="Format of the KV cache.")] = None,
     format: Annotated[  # noqa: A002 - the option's public name
@@ -62,6 +63,7 @@ def command(
     options: dict[str, Any] = {
         "batch": batch,
         "context": context,
+        "gpus": gpus,
         "weights_dtype": weights_dtype,
         "cache_dtype": cache_dtype,
         "accelerators": accelerators,
@@ -126,12 +128,17 @@ def _gallery(output: Path | None, given: list[dict[str, Any]], form: Any) -> Non
     from calc.report import render
     from calc.report.progress import progress
 
+    kinds = {answer["kind"] for answer in given}
     with progress() as advance:
-        if not given and find_spec("torch"):
+        if "validate" not in kinds and find_spec("torch"):
             from calc.validate import prove
 
-            given = [prove(progress=advance).to_dict()]
+            given.append(prove(progress=advance).to_dict())
+        if "accuracy" not in kinds:
+            from calc.measured import accuracy
+
+            given.append(accuracy(progress=advance).to_dict())
         result = draw_gallery(output or "plots", results=given, progress=advance)
-    if not given:
+    if not find_spec("torch") and "validate" not in kinds:
         print("note: the chart proof is left out: it needs PyTorch, or --from proof.json", file=sys.stderr)
     render(result, form or "table")

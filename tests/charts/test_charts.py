@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from PIL import Image
 import calc
 from calc.charts import KINDS
 from calc.charts import balance as balance_chart
+from calc.charts import price as price_chart
+from calc.charts import tradeoff as tradeoff_chart
 from calc.charts.chart import chart
 from calc.charts.data import ChartData, Series
 from calc.charts.masks import SHOWN, picture
@@ -27,7 +30,9 @@ from calc.charts.style import LIGHT, applied
 from calc.costs import Costs, Setting
 from calc.masks import KINDS as MASKS
 from calc.masks import make
+from calc.memory import training_memory
 from calc.model import Model, Pass
+from calc.parallel import Layout
 from calc.report.layout import cells
 from calc.routing import touched
 from calc.schema import DOCUMENTS
@@ -47,6 +52,11 @@ OF: dict[str, tuple[str, ...]] = {
     "balance": ("mixtral-8x7b",),
     "roofline": ("deepseek-v3",),
     "operations": ("t5-small",),
+    "memory": ("mixtral-8x7b",),
+    "training": ("gpt2-xl",),
+    "tradeoff": ("qwen3-30b-a3b",),
+    "price": ("gpt-oss-20b",),
+    "tokens": ("llava-1.5-7b", "gemma-3-4b", "qwen2.5-vl-7b", "llama-4-scout", "paligemma-3b-pt-224"),
     "latent": LATENT,
     "masks": MASKED,
     "complexity": tuple(name for name in MIXED if name not in ("mamba-2.8b",)),
@@ -270,6 +280,93 @@ def test_shares_of_operations_add_up(accelerators: tuple[str, ...]) -> None:
         assert decode.series[0].x[decode.y.names.index("scores")] == scores / answer["total"]["flops"]
 
 
+def test_training_memory_is_that_of_every_stage() -> None:
+    data = plotted("memory", "llama-3-8b", gpus=16, context=4096)
+    names = data.panel.y.names
+    row = names.index("ZeRO 1, layers again")
+    found = training_memory(calc.load("llama-3-8b"), Layout(dp=16, zero=1), context=4096, recompute="full")
+    for series in data.panel.series[:5]:
+        assert series.x[row] == float(getattr(found, series.name))
+    (limit,) = [series for series in data.panel.series if series.look == "limit"]
+    assert limit.x[0] == calc.load_accelerator("h100-sxm").capacity
+    totals = [sum(series.x[index] for series in data.panel.series[:5]) for index in range(len(names))]
+    assert f"{sum(total <= limit.x[0] for total in totals)} of {len(names)} ways fit" in data.finding
+
+
+def test_training_time_is_that_of_the_layouts_that_fit_fastest_first() -> None:
+    data = plotted("training", "llama-3-8b", gpus=8, context=4096, batch=64)
+    totals = [sum(series.x[row] for series in data.panel.series) for row in range(len(data.panel.y.names))]
+    assert totals == sorted(totals)
+    degrees = re.match(r"tp(\d+)·pp(\d+)·dp(\d+)(?:, (\w+) recompute)?$", data.panel.y.names[0])
+    assert degrees
+    how: Any = {"tp": int(degrees[1]), "pp": int(degrees[2]), "recompute": degrees[4] or "none"}
+    found = calc.train("llama-3-8b", "h100-sxm", 8, zero=1, context=4096, global_batch=64, **how)
+    assert totals[0] == pytest.approx(float(found.time.iteration))
+    assert data.panel.y.names[0] in data.finding
+
+
+def test_the_tradeoff_is_what_deployments_give() -> None:
+    data = plotted("tradeoff", "llama-3-8b", gpus=2, accelerators=["h100-sxm"])
+    line = series_of(data, "tp 2")
+    found = calc.serve("llama-3-8b", "h100-sxm", gpus=2, tp=2, input_tokens=2048, output_tokens=256, concurrency=16)
+    assert (1 / found.tpot_s, found.output_tokens_per_s_per_gpu) in zip(line.x, line.y, strict=True)
+    assert list(line.x) == sorted(line.x)
+    several = plotted("tradeoff", "llama-3-8b", gpus=2, accelerators=["h100-sxm", "h200"])
+    for series in several.panel.series:
+        assert list(series.y) == sorted(series.y, reverse=True)
+
+
+def test_prices_are_those_of_the_cheapest_deployments() -> None:
+    data = plotted("price", "llama-3-8b", accelerators=["h100-sxm", "l4"])
+    (bars,) = data.panel.series
+    assert list(bars.x) == sorted(bars.x)
+    served = [
+        calc.serve("llama-3-8b", "h100-sxm", gpus=1, input_tokens=2048, output_tokens=256, concurrency=users)
+        for users in (1, 16)
+    ]
+    prices = [found.usd_per_hour / 3600 / found.output_tokens_per_s * 1e6 for found in served]
+    assert min(prices) in [pytest.approx(price) for price in bars.x]
+    assert bars.low is not None
+    assert bars.low[0] < bars.x[0]
+
+
+def test_the_scaling_frontier_is_each_laws_optimum() -> None:
+    size, ratio = plotted("scaling").panels
+    best = calc.scale(compute=size.series[0].x[8]).data["laws"]
+    assert len(size.series) == len(ratio.series) == len(best)
+    for series, law in zip(size.series, best, strict=True):
+        assert series.y[8] == pytest.approx(law["optimum"]["size"])
+
+
+def test_tokens_of_an_image() -> None:
+    data = plotted("tokens", "llava-1.5-7b", "qwen2.5-vl-7b")
+    fixed, growing = data.panel.series
+    assert set(fixed.y) == {576}
+    assert growing.y[growing.x.index(448)] == 256 + 2  # a token for every 28 × 28 pixels, and one at either end
+
+
+ACCURACY: dict[str, Any] = {
+    "schema_version": 1,
+    "kind": "accuracy",
+    "rows": [
+        {"quantity": "serving.tpot", "source": "a/b file.md @1", "error": error} for error in (-0.9, -0.1, 0, 0.1, 9)
+    ]
+    + [{"quantity": "something.new", "source": "Someone et al. 2020 (p. 3)", "error": 0.5}],
+    "not_modelled": [{}],
+}
+
+
+def test_accuracy_is_drawn_from_the_answer() -> None:
+    found = calc.plot("accuracy", results=[ACCURACY])
+    assert_sound(found.data)
+    assert_legible(found)
+    panel = found.data.panel
+    assert panel.y.names == ("time per token, a/b (5)", "something.new, others (1)")
+    assert panel.series[0].x == pytest.approx((0.25, 0.9, 1.0, 1.1, 4.0))
+    assert "50% of 6 published measurements" in found.data.finding
+    assert found.to_bytes("png", (5, 4), dpi=50).startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     "result",
     [
@@ -322,8 +419,12 @@ def answered(name: str, case: str) -> Picture:
 
 
 @pytest.fixture(autouse=True)
-def _fewer_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+def _smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate and search less than a picture for people does."""
     monkeypatch.setattr(balance_chart, "TOKENS", 128)
+    monkeypatch.setattr(price_chart, "USERS", (1, 16))
+    monkeypatch.setattr(price_chart, "SIZES", (1,))
+    monkeypatch.setattr(tradeoff_chart, "USERS", (2, 16, 128))
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
@@ -434,6 +535,12 @@ def test_importing_charts_and_counting_imports_no_matplotlib() -> None:
         ("cache", [], {"accelerators": ["h1000"]}, "h1000"),
         ("proof", [], {}, "calc validate --format json"),
         ("proof", [], {"results": [{"kind": "show"}]}, "calc validate --format json"),
+        ("accuracy", [], {}, "calc accuracy --format json"),
+        ("tokens", ["gpt2"], {}, "gpt2|GPT-2"),
+        ("training", ["llama-3.1-405b"], {"gpus": 1}, "in no layout tried"),
+        ("tradeoff", ["deepseek-v3"], {"gpus": 1}, "in no layout; give more --gpus"),
+        ("price", [], {"accelerators": ["rtx-3090"]}, "no accelerator named here"),
+        ("memory", [], {"gpus": 0}, "gpus = 0"),
         ("proof", ["gpt2"], {"results": [PROOF]}, "is of no model"),
     ],
 )

@@ -41,6 +41,7 @@ def draw_panel(panel: Panel, canvas: Canvas, slot: Box) -> Axes:
     slot = legend(canvas, slot, [series.name for series in parts]) if len(parts) > 1 else slot
     behind = [series for series in panel.series if series.texts]
     texts = list(behind[0].texts) if behind else []
+    levels = [series for series in panel.series if series.look == "limit"]
     right = max((canvas.measure(text) for text in texts), default=0) + (10 if texts else 4)
     axes, box = rows(panel, canvas, slot, _ends(panel, parts), right)
     left = [0.0] * len(panel.y.names)
@@ -51,16 +52,31 @@ def draw_panel(panel: Panel, canvas: Canvas, slot: Box) -> Axes:
             if len(parts) > 1 or not texts:
                 _inside(canvas, axes, panel, left[int(place)], value, place, ink)
             left[int(place)] += value
+    for series in levels:
+        _level(canvas, axes, box, series)
     for index, text in enumerate(texts):
         _, y = canvas.inside(axes, 0, index)
         canvas.write(box.right + 6, y - TEXT * 0.36, text)
     return axes
 
 
-def rows(panel: Panel, canvas: Canvas, slot: Box, x: tuple[float, float], right: float) -> tuple[Axes, Box]:
+def _level(canvas: Canvas, axes: Axes, box: Box, series: Series) -> None:
+    """Draw a level across the bars, with its name at its foot where it lies inside."""
+    left, right = axes.get_xlim()
+    if not left < series.x[0] < right:
+        return
+    axes.axvline(series.x[0], color=canvas.theme.ink, linewidth=1, linestyle=(0, (4, 2)), zorder=4)
+    x, _ = canvas.inside(axes, series.x[0], 0)
+    wide = canvas.measure(series.name, SMALL)
+    canvas.write(min(max(x - wide / 2, box.left), box.right - wide), box.top + 1, series.name, size=SMALL)
+
+
+def rows(
+    panel: Panel, canvas: Canvas, slot: Box, x: tuple[float, float], right: float, share: float = NAMES
+) -> tuple[Axes, Box]:
     """Return axes whose rows are the names of y, written to their left and shortened where they are long."""
     axes = canvas.axes(slot)
-    wide = (slot.right - slot.left) * NAMES
+    wide = (slot.right - slot.left) * share
     names = [canvas.shortened(name, wide) for name in panel.y.names]
     shown = replace(panel, y=replace(panel.y, names=tuple(names)))
     box = canvas.fit(axes, slot, shown, x, (len(names) - 0.45, -0.55), right)

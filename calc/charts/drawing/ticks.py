@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, floor, log
+from math import ceil, floor, log, log10
 
 from calc.charts.data import Axis
 from calc.units import figure
@@ -10,6 +10,22 @@ from calc.units import figure
 MOST = 7
 PLAIN = ("", "tokens", "ratio", "x", "FLOP/B")
 """Units whose values are written as bare numbers: the axis says the unit."""
+
+
+POWER = "10^n"
+"""Unit of an axis whose values are written as powers of ten."""
+RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+def power_of_ten(value: float) -> str:
+    """Write a value as a power of ten, with a factor where it is none.
+
+    >>> power_of_ten(1e24), power_of_ten(5.6e24)
+    ('10²⁴', '5.6·10²⁴')
+    """
+    power = floor(log10(value) + 1e-9)
+    factor = f"{value / 10.0**power:.2g}"
+    return ("" if factor == "1" else f"{factor}·") + "10" + str(power).translate(RAISED)
 
 
 def limits(axis: Axis, values: list[float]) -> tuple[float, float]:
@@ -52,7 +68,9 @@ def ticks(axis: Axis, low: float, high: float, most: int = MOST) -> list[float]:
     """
     if axis.scale == "names":
         return [float(index) for index in range(len(axis.names))]
-    return _log_ticks(axis, low, high, most) if axis.scale == "log" else _linear_ticks(low, high, most)
+    return (
+        _log_ticks(axis, low, high, most) if axis.scale == "log" else _linear_ticks(low, high, most, axis.unit == "B")
+    )
 
 
 def _log_ticks(axis: Axis, low: float, high: float, most: int) -> list[float]:
@@ -78,10 +96,12 @@ def _fine_ticks(low: float, high: float, most: int) -> list[float]:
     return found
 
 
-def _linear_ticks(low: float, high: float, most: int) -> list[float]:
+def _linear_ticks(low: float, high: float, most: int, binary: bool) -> list[float]:
     raw = (high - low) / max(most - 1, 1)
     power = floor(log(raw, 10))
     step = next(digit * 10.0**power for digit in (1, 2, 5, 10) if digit * 10.0**power >= raw * (1 - 1e-9))
+    if binary:  # 16 GiB, 32 GiB
+        step = 2.0 ** ceil(log(raw, 2) - 1e-9)
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     return [round(index * step, 12 - power) for index in range(first, last + 1)]
 
@@ -94,6 +114,8 @@ def said(axis: Axis, value: float) -> str:
     """
     if axis.names:
         return axis.names[int(value)]
+    if axis.unit == POWER:
+        return power_of_ten(value)
     whole = float(value).is_integer() and abs(value) < 1e15
     if axis.unit in PLAIN:
         return f"{int(value):,}" if whole else f"{value:.3g}"
