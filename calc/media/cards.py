@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from calc.media.shares import Input, Media, Part
 from calc.results import Cell, Figure, Grid, Row
-from calc.units import count
 
 NAMES = {"image": "images", "audio": "audio", "video": "video", "text": "text"}
 
@@ -76,7 +73,7 @@ def _between(media: Media) -> Grid:
     total = sum(one.flops for one in media.between)
     rows = []
     for one in media.between:
-        pairs: Iterator[Cell] = (_pairs(one.pairs.get(label)) for label in labels)
+        pairs: list[Cell] = [Figure(one.pairs.get(label)) for label in labels]
         share = Figure(one.flops / total if total else None, "percent")
         cells = (f"{NAMES[one.query]} → {NAMES[one.key]}", *pairs, Figure(one.flops, "FLOP"), share)
         rows.append(Row(f"media.attention.{one.query}.{one.key}", cells))
@@ -86,7 +83,3 @@ def _between(media: Media) -> Grid:
     if unknown:
         notes.append(f"which keys {', '.join(unknown)} sees depends on the data")
     return Grid("Attention between them", columns, tuple(rows), tuple(notes))
-
-
-def _pairs(pairs: int | None) -> Cell:
-    return "–" if pairs is None else count(pairs)
