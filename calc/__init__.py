@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from calc.claims import audit as audit
     from calc.devices import accelerators as accelerators
     from calc.errors import CalcError as CalcError
+    from calc.exchanges import exchange as exchange
     from calc.hardware import Accelerator as Accelerator
     from calc.identify import find_accelerator as find_accelerator
     from calc.measured import accuracy as accuracy
@@ -71,6 +72,7 @@ _HOMES = {
     "crossover": "calc.symbolic",
     "curve": "calc.scaling",
     "draw_gallery": "calc.charts.gallery",
+    "exchange": "calc.exchanges",
     "experts": "calc.scaling",
     "explain": "calc.symbolic",
     "find_accelerator": "calc.identify",
@@ -115,6 +117,7 @@ __all__ = [
     "crossover",
     "curve",
     "draw_gallery",
+    "exchange",
     "experts",
     "explain",
     "find_accelerator",

@@ -12,6 +12,7 @@ COMMANDS: dict[str, str] = {
     "show": "Show what a model costs, or what an accelerator offers.",
     "compare": "Compare models side by side.",
     "ops": "Print the operation table of a model.",
+    "exchange": "Show what the devices of a layout send to each other.",
     "formula": "Show the symbolic formula behind a figure.",
     "crossover": "Find from which length on A is dearer than B.",
     "train": "Show what training costs: memory, time, money.",

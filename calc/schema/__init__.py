@@ -14,6 +14,7 @@ from calc.schema.base import Answer
 from calc.schema.calibrations import Calibration
 from calc.schema.claims import Audit, Quantities
 from calc.schema.devices import Accelerators, Card
+from calc.schema.exchanges import Exchange
 from calc.schema.formulas import Crossover, Formula, Formulas
 from calc.schema.kernels import Kernels
 from calc.schema.models import Compare, List, Operations, Show
@@ -34,6 +35,7 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "formula": Formula,
     "formulas": Formulas,
     "crossover": Crossover,
+    "exchange": Exchange,
     "validate": Validate,
     "accuracy": Accuracy,
     "calibration": Calibration,

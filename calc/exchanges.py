@@ -1,0 +1,157 @@
+"""What the devices of a layout send to each other: every collective, where it comes from, its bytes, its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from calc import catalog
+from calc.confidence import KnownError, error_of
+from calc.costs import Setting
+from calc.errors import SpecError
+from calc.hardware import Accelerator
+from calc.model import Model
+from calc.network import collective_time
+from calc.parallel import Collective, Layout, Ways, Wire, check, collectives
+from calc.results import Cell, Figure, Grid, Result, Row
+
+PHASES = ("prefill", "decode", "train")
+WHEN = {"forward": "forward pass", "backward": "backward pass", "step": "once a step"}
+
+
+def exchange(
+    model: str | Path | Model,
+    layout: Layout,
+    *,
+    phase: str = "prefill",
+    context: int | None = None,
+    batch: int = 1,
+    stage: int = 0,
+    accelerator: str | Path | Accelerator | None = None,
+    wire: Wire | None = None,
+    ways: Ways | None = None,
+    mtp: bool = False,
+) -> Result:
+    """Return what one rank exchanges with others in a pass, and after it: kind, group, calls, bytes, and their time.
+
+    ``batch`` sequences of ``context`` tokens are those of one model copy (a micro-batch in training). ``stage``: of
+    which pipeline stage the rank is. Bytes follow from the tables and are proven (``calc validate --collectives``);
+    times need an ``accelerator``, are modelled, one after the other, with nothing hidden. Units: bytes, seconds.
+
+    Raises:
+        CalcError: an unknown model, phase or accelerator; a layout that the model cannot have; a group that no link
+            joins.
+
+    >>> found = exchange("llama-3-8b", Layout(tp=8), phase="decode", context=4096)
+    >>> [(call["kind"], call["count"], call["bytes"]) for call in found.data["calls"]][:2]
+    [('all_reduce', 1, 8192), ('all_reduce', 32, 8192)]
+    """
+    if phase not in PHASES:
+        raise SpecError(f"phase = {phase!r} is none of {', '.join(map(repr, PHASES))}")
+    if not 0 <= stage < layout.pp:
+        raise SpecError(f"stage = {stage} is not one of the {layout.pp} from 0 on")
+    loaded = catalog.load(model)
+    asked = Setting.of([loaded], context, batch=batch)
+    check(loaded, layout)
+    device = None if accelerator is None else catalog.load_accelerator(accelerator)
+    calls = collectives(
+        loaded,
+        layout,
+        asked.phase("decode" if phase == "decode" else "prefill"),
+        stage=stage,
+        training=phase == "train",
+        mtp=mtp,
+        wire=wire,
+        ways=ways,
+    )
+    times = [None if device is None else float(collective_time(call, device)) for call in calls]
+    error = None if device is None else error_of("operator.collective")
+    found = list(zip(calls, times, strict=True))
+    data = {
+        "model": {"name": loaded.name, "source": loaded.source},
+        "pass": {"phase": phase, "batch": asked.batch, "context": asked.context},
+        "layout": {**asdict(layout), "expert_tp": layout.etp, "gpus": layout.gpus},
+        "stage": stage,
+        "wire": asdict(wire or Wire()),
+        "ways": asdict(ways or Ways()),
+        "accelerator": None if device is None else device.name,
+        "calls": [_record(call, seconds) for call, seconds in found],
+        "total": {when: _total(found, when) for when in WHEN},
+        "error": None if error is None else {name: value for name, value in asdict(error).items() if name != "bias"},
+    }
+    grid = _grid(loaded, asked, phase, layout, stage, device, found)
+    return Result(kind="exchange", data=data, grids=(grid,), notes=_notes(error))
+
+
+Found = list[tuple[Collective, float | None]]
+
+
+def _record(call: Collective, seconds: float | None) -> dict[str, Any]:
+    return {
+        "after": call.after,
+        "kind": call.kind,
+        "axis": call.axis,
+        "direction": call.direction,
+        "ranks": call.size,
+        "span": call.span,
+        "count": int(call.count),
+        "bytes": call.bytes,
+        "sent_bytes": float(call.sent),
+        "seconds": seconds,
+    }
+
+
+def _total(found: Found, when: str) -> dict[str, Any]:
+    own = [(call, seconds) for call, seconds in found if call.direction == when]
+    times = [seconds for _, seconds in own if seconds is not None]
+    return {
+        "count": int(sum(call.count for call, _ in own)),
+        "sent_bytes": float(sum(call.sent for call, _ in own)),
+        "seconds": sum(times) if len(times) == len(own) and found and found[0][1] is not None else None,
+    }
+
+
+def _grid(
+    model: Model,
+    setting: Setting,
+    phase: str,
+    layout: Layout,
+    stage: int,
+    device: Accelerator | None,
+    found: Found,
+) -> Grid:
+    place = f", stage {stage}" if layout.pp > 1 else ""
+    where = f" on {device.title}" if device else ""
+    size = f"{setting.batch} × {setting.context:,} tokens"
+    title = f"{model.title or model.name}{where}, {phase}: {size}, {layout.gpus:,} devices ({layout.text()}){place}"
+    columns = ("what", "collective", "among", "calls", "tensor", "sent by a rank", *(("time",) if device else ()))
+    rows = [row for when in WHEN for row in _rows(found, when, timed=device is not None)]
+    return Grid(title, columns, tuple(rows))
+
+
+def _rows(found: Found, when: str, *, timed: bool) -> Iterator[Row]:
+    own = [(call, seconds) for call, seconds in found if call.direction == when]
+    for index, (call, seconds) in enumerate(own):
+        cells: tuple[Cell, ...] = (
+            call.after,
+            call.kind.replace("_", "-"),
+            f"{call.size} {call.axis}",
+            Figure(int(call.count)),
+            Figure(call.bytes, "B"),
+            Figure(float(call.sent), "B"),
+            *((Figure(seconds, "s", "modelled"),) if timed else ()),
+        )
+        yield Row(f"{when}.{index}", cells, section="" if index else WHEN[when])
+    if own:
+        total = _total(found, when)
+        time = (Figure(total["seconds"], "s", "modelled"),) if timed else ()
+        counts = ("total", "", "", Figure(total["count"]), None, Figure(total["sent_bytes"], "B"))
+        yield Row(f"{when}.total", (*counts, *time), emphasis=True)
+
+
+def _notes(error: KnownError | None) -> tuple[str, ...]:
+    if error is None:
+        return ()
+    return (f"times are modelled, one after the other with nothing hidden: {error.text()}",)

@@ -1,0 +1,63 @@
+"""``calc exchange``: what the devices of a layout send to each other, as an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import calc
+from calc.errors import SpecError
+from calc.exchanges import exchange
+from calc.network import total_time
+from calc.parallel import Layout, Ways, collectives
+from calc.schema import DOCUMENTS
+from tests.conftest import Run, refused
+
+Cli = Callable[..., Run]
+
+
+def test_figures_are_those_of_the_collectives() -> None:
+    layout = Layout(tp=4, dp=2, zero=1, sequence_parallel=True)
+    found = exchange("llama-3-8b", layout, phase="train", context=2048, accelerator="h100-sxm").data
+    calls = collectives(calc.load("llama-3-8b"), layout, calc.Pass.prefill(2048), training=True)
+    assert [(one["after"], one["bytes"], one["count"]) for one in found["calls"]] == [
+        (call.after, call.bytes, call.count) for call in calls
+    ]
+    for when, total in found["total"].items():
+        own = [call for call in calls if call.direction == when]
+        assert total["sent_bytes"] == pytest.approx(sum(call.sent for call in own))
+        assert total["seconds"] == pytest.approx(total_time(own, calc.load_accelerator("h100-sxm")))
+    assert found["error"]["n"] >= 41
+
+
+def test_without_an_accelerator_there_is_no_time() -> None:
+    result = exchange("mixtral-8x7b", Layout(ep=8, dp=8), ways=Ways(dispatch="once_per_rank"))
+    assert all(one["seconds"] is None for one in result.data["calls"])
+    assert {total["seconds"] for total in result.data["total"].values()} == {None}
+    assert result.notes == ()
+    DOCUMENTS["exchange"].model_validate(result.to_dict())
+
+
+def test_one_device_sends_nothing() -> None:
+    result = exchange("gpt2", Layout(), phase="train", accelerator="h100-sxm")
+    assert result.data["calls"] == []
+    assert "1 device" in result.grids[0].title
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(SpecError, match="stage = 2 is not one of the 2 from 0 on"):
+        exchange("gpt2", Layout(pp=2), stage=2)
+    with pytest.raises(SpecError, match="phase = 'training' is none of"):
+        exchange("gpt2", Layout(), phase="training")
+
+
+def test_as_a_user_calls_it(calc_cli: Cli) -> None:
+    call = ["exchange", "deepseek-v3", "--phase", "train", "--ep", "8", "--dp", "8", "--pp", "2", "--stage", "1"]
+    done = calc_cli(*call, "--accelerator", "h100-sxm", "--format", "json")
+    assert done.code == 0, done.err
+    DOCUMENTS["exchange"].model_validate_json(done.out)
+    table = calc_cli(*call)
+    assert "all-to-all" in table.out
+    assert "once a step" in table.out
+    assert "n_kv_heads = 12 is not divisible by tp = 5" in refused(calc_cli("exchange", "gpt2", "--tp", "5"))
