@@ -1,4 +1,4 @@
-"""``calc list``: the presets of models and accelerators."""
+"""``calc list``: the presets of models, accelerators and engines."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def command(
     search: Annotated[
         str,
         typer.Argument(
-            metavar="[accelerators] [SEARCH]", help="Keep presets whose name, title or mechanisms contain this."
+            metavar="[accelerators|engines] [SEARCH]", help="Keep presets whose name, title or mechanisms contain this."
         ),
     ] = "",
     narrower: Annotated[str, typer.Argument(hidden=True)] = "",
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
-    """List presets, one line each: parameters, active parameters, layers, mechanisms; or the accelerators."""
+    """List presets, one line each: parameters, active parameters, layers, mechanisms; or the accelerators or engines."""
     from calc.report import render
 
-    if search in ("accelerators", "models"):
+    if search in ("accelerators", "engines", "models"):
         kind, search = search, narrower
     elif narrower:
         raise SpecError(f"list takes one word to search for; {narrower!r} is a second")
@@ -33,6 +33,10 @@ def command(
         from calc.devices import accelerators
 
         render(accelerators(search), format)
+    elif kind == "engines":
+        from calc.serving.listing import engines
+
+        render(engines(search), format)
     else:
         from calc.views import listing
 

@@ -23,7 +23,7 @@ from calc.schema.plots import Charts, Gallery, Plot
 from calc.schema.proofs import Validate
 from calc.schema.reasoning import Adapt, Reason, Speculate
 from calc.schema.scaling import Curve, Experts, Lengths, Routed, Scale
-from calc.schema.serving import Serve
+from calc.schema.serving import Engines, Serve
 from calc.schema.training import Train
 
 DOCUMENTS: dict[str, type[Answer]] = {
@@ -53,6 +53,7 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "experts": Experts,
     "lengths": Lengths,
     "serve": Serve,
+    "engines": Engines,
     "reason": Reason,
     "speculate": Speculate,
     "adapt": Adapt,

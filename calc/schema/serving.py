@@ -94,6 +94,39 @@ class Range(Document):
     high: float
 
 
+class ChangeFacts(Document):
+    """What is different before or since a version."""
+
+    before: str | None
+    since: str | None
+    fields: dict[str, str | int | float | bool]
+
+
+class EnginePreset(Document):
+    """A line of ``calc list engines``."""
+
+    name: str
+    title: str
+    version: str
+    source: str
+    budget: str = Field(description="what the cache may have: total, static, free or context")
+    memory_fraction: float | None
+    block_tokens: int
+    max_batched_tokens: int
+    max_sequences: int
+    prefill: str
+    reported: str = Field(description="what the engine's log prints of its cache")
+    overhead_bytes: int
+    changes: list[ChangeFacts]
+
+
+class Engines(Answer):
+    """``calc list engines``."""
+
+    kind: Literal["engines"]
+    engines: list[EnginePreset]
+
+
 class SolvedFacts(Document):
     """An inverse question."""
 

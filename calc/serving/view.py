@@ -74,6 +74,20 @@ def _title(serving: Serving) -> str:
     )
 
 
+THROUGHPUT = ("output_tokens_per_s", "output_tokens_per_s_per_gpu", "requests_per_s")
+
+
+def _as_modelled(serving: Serving, name: str, value: float | None, unit: str) -> Figure:
+    return modelled(name, value, unit)
+
+
+def _delivered(serving: Serving, name: str, value: float | None, unit: str, *, inverse: bool = False) -> Figure:
+    """Return a figure of throughput: what comes in leaves, where a rate below saturation is given."""
+    if serving.asked.rate is not None and serving.steady is not None and bool(serving.steady.stable):
+        return Figure(value, unit, "modelled")
+    return modelled(name, value, unit, inverse=inverse)
+
+
 def _row(key: str, label: str, cell: Cell, note: str = "", section: str = "", *, strong: bool = False) -> Row:
     return Row(key, (label, cell, note), strong, section)
 
@@ -81,9 +95,8 @@ def _row(key: str, label: str, cell: Cell, note: str = "", section: str = "", *,
 def _memory(serving: Serving) -> Iterator[Row]:
     asked, memory, capacity = serving.asked, serving.memory, serving.capacity
     weights = asked.weights_dtype or asked.model.weights_dtype
-    yield _row(
-        "fits", "fits", "yes" if serving.fits else f"no: {serving.reason}", "", "Memory of one device", strong=True
-    )
+    answer = "yes" if serving.fits else "no"
+    yield _row("fits", "fits", answer, serving.reason, "Memory of one device", strong=True)
     yield _row("memory.capacity", "visible", Figure(memory.capacity, "B"))
     shown = modelled("weights", float(memory.weights.total), "B")
     yield _row("memory.weights", "weights as loaded", shown, weights)
@@ -146,24 +159,23 @@ def _throughput(serving: Serving) -> Iterator[Row]:
     if steady is None:
         return
     gpus = serving.asked.gpus
-    per_gpu = modelled("output_tokens_per_s_per_gpu", serving.output_tokens_per_s_per_gpu, "tokens")
-    total = modelled("output_tokens_per_s", serving.output_tokens_per_s, "tokens")
+    per_gpu = _delivered(serving, "output_tokens_per_s_per_gpu", serving.output_tokens_per_s_per_gpu, "tokens")
+    total = _delivered(serving, "output_tokens_per_s", serving.output_tokens_per_s, "tokens")
     yield _row("throughput.output_tokens_per_s", "output tokens a second", total, "", "Throughput")
     yield _row(
         "throughput.output_tokens_per_s_per_gpu", "  of each device", per_gpu, f"{gpus} device{'s' if gpus > 1 else ''}"
     )
-    yield _row("throughput.requests_per_s", "requests a second", modelled("requests_per_s", serving.requests_per_s, ""))
+    requests = _delivered(serving, "requests_per_s", serving.requests_per_s, "")
+    yield _row("throughput.requests_per_s", "requests a second", requests)
+    if serving.asked.rate is not None:
+        most = float(steady.saturation) * serving.asked.copies
+        share = f"asked for: {100 * serving.asked.rate / most:.3g} % of it"
+        yield _row("throughput.saturation", "  at most, at saturation", modelled("requests_per_s", most, ""), share)
     running = float(steady.running) * serving.asked.copies
     yield _row("throughput.running", "sequences that decode", Figure(running, "", "modelled"))
     yield _row(
         "throughput.prompt_share", "share of time for prompts", Figure(serving.prompt_share, "percent", "modelled")
     )
-    if serving.asked.rate is not None:
-        yield _row(
-            "throughput.utilization",
-            "load, of saturation",
-            Figure(serving.asked.rate / (float(steady.saturation) * serving.asked.copies), "percent", "modelled"),
-        )
 
 
 def _money(serving: Serving) -> Iterator[Row]:
@@ -174,7 +186,7 @@ def _money(serving: Serving) -> Iterator[Row]:
         value = serving.usd_per_million(side)
         if value is not None:
             note = f"{serving.usd_per_hour:,.2f} USD/h for all, by share of time"
-            cell = modelled("output_tokens_per_s", value, "USD", inverse=True)
+            cell = _delivered(serving, "output_tokens_per_s", value, "USD", inverse=True)
             yield _row(f"cost.{side}", f"a million {side} tokens", cell, note if side == "input" else "", section)
             section = ""
     joules = serving.joules_per_output_token
@@ -192,6 +204,7 @@ def _limit(serving: Serving) -> Iterator[Row]:
     yield _row("bound", "first limit", serving.bound, "", "Limit", strong=True)
     best = _best(serving)
     if best is None:
+        yield _row("improvement", "what helps most", "none of what was tried", f"{len(serving.alternatives)} changes")
         return
     gain = "makes it fit" if best.gain == float("inf") else f"×{best.gain:.2f} output tokens a second and device"
     yield _row("improvement", "what helps most", best.change, gain)
@@ -242,7 +255,7 @@ def _data(serving: Serving) -> dict[str, Any]:
     """Return the JSON contract."""
     asked, memory, capacity, steady = serving.asked, serving.memory, serving.capacity, serving.steady
     figures = {
-        name: modelled(name, getattr(serving, name), "")
+        name: (_delivered if name in THROUGHPUT else _as_modelled)(serving, name, getattr(serving, name), "")
         for name in (
             "ttft_s",
             "tpot_s",

@@ -85,3 +85,18 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text(text.replace("block_tokens = 16 ", "block_tokens = 64 "), "utf-8")
     assert load_engine(own).block_tokens == 64
+
+
+def test_the_list() -> None:
+    from typer.testing import CliRunner
+
+    from calc.cli.app import build
+    from calc.schema import DOCUMENTS
+    from calc.serving.listing import engines
+
+    found = DOCUMENTS["engines"].model_validate_json(engines().to_json())
+    assert len(found.model_dump()["engines"]) == len(NAMES)
+    shown = CliRunner().invoke(build(["list"]), ["list", "engines", "llama"])
+    assert shown.exit_code == 0
+    assert "llama.cpp" in shown.output
+    assert "sglang" not in shown.output
