@@ -20,7 +20,7 @@ def command(
     narrower: Annotated[str, typer.Argument(hidden=True)] = "",
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
-    """List presets, one line each: parameters, active parameters, layers, mechanisms; or the accelerators or engines."""
+    """List presets, one line each: parameters, active parameters, layers, mechanisms; or accelerators, or engines."""
     from calc.report import render
 
     if search in ("accelerators", "engines", "models"):
