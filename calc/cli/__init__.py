@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 COMMANDS: dict[str, str] = {
-    "list": "List presets of models, or accelerators, one line each.",
+    "list": "List presets of models, accelerators or engines, one line each.",
     "show": "Show what a model costs, or what an accelerator offers.",
     "compare": "Compare models side by side.",
     "ops": "Print the operation table of a model.",
