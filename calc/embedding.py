@@ -265,7 +265,7 @@ class Pooler(Mechanism):
             bias = "æ" if self.projection_bias else ""
             table += [
                 Einsum("projection", "bd,dæ->bæ", inputs=(entry,), weight="dæ", bias=bias),
-                Elementwise("normalised", "bæ", inputs=("projection",), each=3),
+                Elementwise("normalised", "bæ", inputs=("projection",), each=3, needs="operands"),
             ]
         if self.n_scalars:
             table.append(Lookup("similarity", "φ", table="φ"))

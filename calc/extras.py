@@ -210,4 +210,4 @@ class LayerScale(Extra):
 
     def operations(self) -> Table:
         """Return the product."""
-        return (Elementwise("scale", "btd", each=1, scalars=1),)
+        return (Elementwise("scale", "btd", each=1, scalars=1, needs="operands"),)

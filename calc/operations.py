@@ -293,7 +293,9 @@ class Softmax(Elementwise):
     needs: Needs = "result"
 
 
-def activation(name: str, dims: str, of: str, function: Activation, *, weight: str = "") -> Elementwise:
+def activation(
+    name: str, dims: str, of: str, function: Activation, *, weight: str = "", over: Mask | None = None
+) -> Elementwise:
     """Return an activation function of an operation's result.
 
     >>> activation("activation", "btf", "up_proj", "silu").needed
@@ -301,7 +303,9 @@ def activation(name: str, dims: str, of: str, function: Activation, *, weight: s
     """
     needs, apart, inside = ACTIVATION_NEEDS[function]
     each = ACTIVATION_FLOPS[function]
-    return Elementwise(name, dims, inputs=(of,), each=each, weight=weight, needs=needs, apart=apart, inside=inside)
+    return Elementwise(
+        name, dims, inputs=(of,), each=each, weight=weight, over=over, needs=needs, apart=apart, inside=inside
+    )
 
 
 @record
@@ -353,11 +357,18 @@ class TopK(Operation):
     dims: str
     _: KW_ONLY
     scanned: str
+    picks: bool = False
+    """The values go on, not only the places: separate kernels keep what they are picked from."""
 
     @property
     def output(self) -> str:
         """The letters of what is kept."""
         return self.dims
+
+    @property
+    def needed_apart(self) -> tuple[str, ...]:
+        """What values are picked from."""
+        return self.inputs if self.picks else ()
 
     def other_flops(self, env: Env, causal: bool) -> Number:
         """Return one per element scanned."""

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from calc.attention.recurrence import SIGMOID, SILU, SOFTPLUS, Members, Recurrent, Within, convolution
+from calc.attention.recurrence import (
+    SIGMOID,
+    Members,
+    Recurrent,
+    Within,
+    convolution,
+    silu_gate,
+    time_step,
+)
 from calc.errors import SpecError
 from calc.fields import Positive
 from calc.operations import Einsum, Elementwise, Norm, Operation, State, States, Table
@@ -114,13 +122,13 @@ class GatedDelta(Recurrent):
             # square, add, multiply; queries also by 1/√d_h
             Elementwise("q_norm", "btAh", inputs=("conv_q_act",), each=4),
             Elementwise("k_norm", "btAh", inputs=("conv_k_act",), each=3),
-            Elementwise("beta", "btV", inputs=("b_proj",), each=SIGMOID),
-            Elementwise("dt", "btV", inputs=("a_proj",), each=1 + SOFTPLUS, weight="V"),
-            Elementwise("decay", "btV", inputs=("dt",), each=1, weight="V"),
+            Elementwise("beta", "btV", inputs=("b_proj",), each=SIGMOID, needs="result"),
+            time_step("a_proj", "btV", "V"),
+            Elementwise("decay", "btV", inputs=("dt",), each=1, weight="V", needs="operands"),
             *delta_chunks("V", self.chunk_size, "q_norm", "k_norm", "conv_v_act"),
             *delta_step("V", "q_norm", "k_norm", "conv_v_act"),
             Norm("norm", "btVp", inputs=("combine",), kind="rms", weight="p"),
-            Elementwise("gate", "btVp", inputs=("norm", "z_proj"), each=SILU + 1),
+            silu_gate("btVp", "norm", "z_proj"),
             Einsum("out_proj", "btVp,Vpd->btd", inputs=("gate",), weight="Vpd"),
         )
 

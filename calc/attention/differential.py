@@ -77,7 +77,7 @@ class Differential(Attention):
             Elementwise("lambda_k1", "h", inputs=(), each=1, weight="h"),
             Elementwise("lambda_q2", "h", inputs=(), each=1, weight="h"),
             Elementwise("lambda_k2", "h", inputs=(), each=1, weight="h"),
-            Elementwise("difference", "btkgh", inputs=("values_1", "values_2"), each=2),
+            Elementwise("difference", "btkgh", inputs=("values_1", "values_2"), each=2, needs=("values_2",)),
             Norm("difference_norm", "btkgh", inputs=("difference",), kind="rms"),
             Elementwise("difference_scale", "btkgh", inputs=("difference_norm",), each=1),
             Einsum(

@@ -70,7 +70,7 @@ class DSA(LatentAttention):
             Einsum("index_weights", "btd,di->bti", weight="di"),
             Einsum("index_dots", "btiz,bsz->btis", inputs=("index_q", "index_keys"), over=every),
             # the scale and the rectifier
-            Elementwise("index_relu", "btis", inputs=("index_dots",), each=2, over=every),
+            Elementwise("index_relu", "btis", inputs=("index_dots",), each=2, over=every, needs="result"),
             Einsum("index_scores", "bti,btis->bts", inputs=("index_weights", "index_relu"), over=every),
             TopK("select", "btJ", inputs=("index_scores",), scanned="bts", over=every),
         ]

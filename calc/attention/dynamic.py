@@ -69,7 +69,7 @@ class DynamicMask(Attention):
             *before,
             Einsum("dt_proj", "bskh,khδ->bsδ", inputs=("v",), weight="khδ", bias="δ" if self.bias else ""),
             # softplus (exp, add, log), product, exp
-            Elementwise("dt", "bsδ", inputs=("dt_proj",), each=5, weight="δ"),
+            Elementwise("dt", "bsδ", inputs=("dt_proj",), each=5, weight="δ", needs=("dt_proj", "dt"), inside=1),
             TopK("select", "bδts", scanned="bδts", inputs=("dt",), over=Causal()),
             Einsum("scores", "btkgh,bskh->bkgts", inputs=(plain["scores"].inputs[0], "k"), over=mask),
             Elementwise("scale", "bkgts", inputs=("scores",), each=1, over=mask),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from calc.attention.delta import delta_chunks, delta_step
-from calc.attention.recurrence import SIGMOID, SOFTPLUS, Recurrent, convolution
+from calc.attention.recurrence import SIGMOID, Recurrent, convolution, sigmoid_gate, time_step
 from calc.fields import Positive
 from calc.operations import Einsum, Elementwise, Norm, State, States, Table
 from calc.records import named_record
@@ -60,15 +60,15 @@ class KimiDelta(Recurrent):
             Elementwise("q_norm", "btah", inputs=("conv_q_act",), each=4),
             Elementwise("k_norm", "btah", inputs=("conv_k_act",), each=3),
             Einsum("b_proj", "btd,da->bta", weight="da"),
-            Elementwise("beta", "bta", inputs=("b_proj",), each=SIGMOID),
+            Elementwise("beta", "bta", inputs=("b_proj",), each=SIGMOID, needs="result"),
             *decay,
-            Elementwise("dt", "btah", inputs=(decay[-1].name,), each=1 + SOFTPLUS, weight="ah"),
-            Elementwise("decay", "btah", inputs=("dt",), each=1, weight="a"),
+            time_step(decay[-1].name, "btah", "ah"),
+            Elementwise("decay", "btah", inputs=("dt",), each=1, weight="a", needs="operands"),
             *delta_chunks("a", self.chunk_size, "q_norm", "k_norm", "conv_v_act"),
             *delta_step("a", "q_norm", "k_norm", "conv_v_act"),
             *gate,
             Norm("norm", "btap", inputs=("combine",), kind="rms", weight="p"),
-            Elementwise("gate", "btap", inputs=("norm", gate[-1].name), each=SIGMOID + 1),
+            sigmoid_gate("btap", "norm", gate[-1].name),
             Einsum("o_proj", "btap,apd->btd", inputs=("gate",), weight="apd"),
         )
 

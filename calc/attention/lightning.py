@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from calc.attention.recurrence import SIGMOID, SILU, Members, Recurrent, Within
+from calc.attention.recurrence import SILU, Members, Recurrent, Within, sigmoid_gate
 from calc.fields import Positive
 from calc.operations import Einsum, Elementwise, Norm, Operation, State, States, Table
 from calc.records import named_record
@@ -46,14 +46,14 @@ class Lightning(Recurrent):
             Einsum("q_proj", "btd,dah->btah", weight="dah"),
             Einsum("k_proj", "btd,dah->btah", weight="dah"),
             Einsum("v_proj", "btd,dap->btap", weight="dap"),
-            Elementwise("q_act", "btah", inputs=("q_proj",), each=SILU),
-            Elementwise("k_act", "btah", inputs=("k_proj",), each=SILU),
-            Elementwise("v_act", "btap", inputs=("v_proj",), each=SILU),
+            Elementwise("q_act", "btah", inputs=("q_proj",), each=SILU, needs="operands"),
+            Elementwise("k_act", "btah", inputs=("k_proj",), each=SILU, needs="operands"),
+            Elementwise("v_act", "btap", inputs=("v_proj",), each=SILU, needs="operands"),
             *self._chunks(),
             *self._step(),
             Norm("norm", "btap", inputs=("combine",), kind="rms", weight="ap", across="a"),
             Einsum("gate_proj", "btd,dap->btap", weight="dap"),
-            Elementwise("gate", "btap", inputs=("norm", "gate_proj"), each=SIGMOID + 1),
+            sigmoid_gate("btap", "norm", "gate_proj"),
             Einsum("o_proj", "btap,apd->btd", inputs=("gate",), weight="apd"),
         )
 

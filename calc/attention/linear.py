@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from calc.activations import Needs
 from calc.attention.recurrence import Recurrent
 from calc.fields import Positive
 from calc.operations import Einsum, Elementwise, State, States, Table
@@ -11,6 +12,7 @@ from calc.records import named_record
 
 FEATURE_FLOPS = {"elu": 3, "relu": 1, "identity": 0}
 """FLOPs per element: elu(x) + 1 is exp, subtract, add."""
+FEATURE_NEEDS: dict[str, Needs] = {"elu": "operands", "relu": "result", "identity": ()}
 
 
 @named_record
@@ -46,12 +48,13 @@ class Linear(Recurrent):
         """Return projections, feature map, writing and reading the state, output."""
         key, value = ("ah", "ap") if self.qkv_bias else ("", "")
         each = FEATURE_FLOPS[self.feature_map]
+        needs = FEATURE_NEEDS[self.feature_map]
         table = (
             Einsum("q_proj", "btd,dah->btah", weight="dah", bias=key),
             Einsum("k_proj", "btd,dah->btah", weight="dah", bias=key),
             Einsum("v_proj", "btd,dap->btap", weight="dap", bias=value),
-            Elementwise("q_feature", "btah", inputs=("q_proj",), each=each),
-            Elementwise("k_feature", "btah", inputs=("k_proj",), each=each),
+            Elementwise("q_feature", "btah", inputs=("q_proj",), each=each, needs=needs),
+            Elementwise("k_feature", "btah", inputs=("k_proj",), each=each, needs=needs),
             Einsum("write", "btah,btap->btahp", inputs=("k_feature", "v_proj")),
             Elementwise("accumulate", "btahp", inputs=("recurrent", "write"), each=1),
             Einsum("read", "btah,btahp->btap", inputs=("q_feature", "accumulate")),
@@ -59,7 +62,7 @@ class Linear(Recurrent):
         scale = (
             Elementwise("normaliser_sum", "btah", inputs=("normaliser", "k_feature"), each=1),
             Einsum("denominator", "btah,btah->bta", inputs=("q_feature", "normaliser_sum")),
-            Elementwise("divide", "btap", inputs=("read", "denominator"), each=1),
+            Elementwise("divide", "btap", inputs=("read", "denominator"), each=1, needs="operands"),
         )
         last = "divide" if self.normalised else "read"
         output = Einsum("o_proj", "btap,apd->btd", inputs=(last,), weight="apd", bias="d" if self.o_bias else "")

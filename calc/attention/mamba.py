@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from calc.attention.recurrence import SILU, SOFTPLUS, Recurrent, convolution
+from calc.attention.recurrence import SOFTPLUS, Recurrent, convolution, silu_gate
 from calc.fields import Positive
 from calc.operations import Einsum, Elementwise, Norm, Operation, State, States, Table
 from calc.records import named_record
@@ -53,14 +53,14 @@ class Mamba(Recurrent):
             Einsum("c_proj", "btI,IN->btN", inputs=("conv_act",), weight="IN"),
             *self._norms(),
             Einsum("dt_proj", "btR,RI->btI", inputs=(low,), weight="RI", bias="I"),
-            Elementwise("dt", "btI", inputs=("dt_proj",), each=SOFTPLUS),
+            Elementwise("dt", "btI", inputs=("dt_proj",), each=SOFTPLUS, needs="operands"),
             # Δ·A and its exponential; Δ·B and its product with x
-            Elementwise("decay", "btIN", inputs=("dt",), each=2, weight="IN"),
-            Elementwise("driven", "btIN", inputs=(entry, "dt", "conv_act"), each=2),
-            Elementwise("write", "btIN", inputs=("ssm", "decay", "driven"), each=2),
+            Elementwise("decay", "btIN", inputs=("dt",), each=2, weight="IN", needs=("dt", "decay")),
+            Elementwise("driven", "btIN", inputs=(entry, "dt", "conv_act"), each=2, needs="operands", inside=1),
+            Elementwise("write", "btIN", inputs=("ssm", "decay", "driven"), each=2, needs=("decay",), inside=1),
             Einsum("read", "btIN,btN->btI", inputs=("write", exit_)),
-            Elementwise("skip", "btI", inputs=("read", "conv_act"), each=2, weight="I"),
-            Elementwise("gate", "btI", inputs=("skip", "z_proj"), each=SILU + 1),
+            Elementwise("skip", "btI", inputs=("read", "conv_act"), each=2, weight="I", needs=("conv_act",)),
+            silu_gate("btI", "skip", "z_proj"),
             Einsum("out_proj", "btI,Id->btd", inputs=("gate",), weight="Id", bias="d" if self.proj_bias else ""),
         )
 

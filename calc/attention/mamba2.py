@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from calc.attention.recurrence import SILU, SOFTPLUS, Members, Passing, Recurrent, Within, convolution
+from calc.attention.recurrence import (
+    Members,
+    Passing,
+    Recurrent,
+    Within,
+    convolution,
+    silu_gate,
+    time_step,
+)
 from calc.errors import SpecError
 from calc.fields import Positive
 from calc.operations import Einsum, Elementwise, Norm, Operation, State, States, Table
@@ -56,22 +64,22 @@ class Mamba2(Recurrent):
         """Return projections, convolutions, the recurrence in both forms, gate, norm, output."""
         norm = (Norm("norm", "btHP", inputs=("gate",), kind="rms", weight="HP"),) if self.gated_norm else ()
         return (
-            self._project("z_proj", "HP"),
             self._project("x_proj", "HP"),
             self._project("b_proj", "GN"),
             self._project("c_proj", "GN"),
+            self._project("z_proj", "HP"),
             self._project("dt_proj", "H"),
             *convolution("conv_x", "HP", "x_proj", bias=self.conv_bias),
             *convolution("conv_b", "GN", "b_proj", bias=self.conv_bias),
             *convolution("conv_c", "GN", "c_proj", bias=self.conv_bias),
-            Elementwise("dt", "btH", inputs=("dt_proj",), each=1 + SOFTPLUS, weight="H"),
+            time_step("dt_proj", "btH", "H"),
             # Δ·a, and its exponential
-            Elementwise("decay", "btH", inputs=("dt",), each=1, weight="H"),
-            Elementwise("x_dt", "btHP", inputs=("conv_x_act", "dt"), each=1),
+            Elementwise("decay", "btH", inputs=("dt",), each=1, weight="H", needs="operands"),
+            Elementwise("x_dt", "btHP", inputs=("conv_x_act", "dt"), each=1, needs="operands"),
             *self._chunks(),
             *self._step(),
-            Elementwise("skip", "btHP", inputs=("combine", "conv_x_act"), each=2, weight="H"),
-            Elementwise("gate", "btHP", inputs=("skip", "z_proj"), each=SILU + 1),
+            Elementwise("skip", "btHP", inputs=("combine", "conv_x_act"), each=2, weight="H", needs=("conv_x_act",)),
+            silu_gate("btHP", "skip", "z_proj"),
             *norm,
             Einsum(
                 "out_proj",

@@ -63,7 +63,7 @@ class MoA(Attention):
             Einsum("values", "bjkts,bskh->btjkh", inputs=("softmax", "v"), over=mask),
             Einsum("o_proj", "btjkh,ekhd->btjd", inputs=("values",), weight="ekhd", chosen=one),
             # each of the k results is weighted and added
-            Elementwise("combine", "btjd", inputs=("o_proj", "router_scores"), each=2),
+            Elementwise("combine", "btjd", inputs=("o_proj", "router_scores"), each=2, needs="operands"),
             *((Elementwise("bias", "btd", inputs=("combine",), each=1, weight="d"),) if self.bias else ()),
         )
 

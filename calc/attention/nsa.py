@@ -149,9 +149,12 @@ class NSA(Attention):
         return (
             *(Einsum(f"gate_{name}", "btd,dkg->btkg", weight="dkg") for name in names),
             # exp, add, divide
-            *(Elementwise(f"gate_{name}_sigmoid", "btkg", inputs=(f"gate_{name}",), each=3) for name in names),
+            *(
+                Elementwise(f"gate_{name}_sigmoid", "btkg", inputs=(f"gate_{name}",), each=3, needs="result")
+                for name in names
+            ),
             # three products, two sums
-            Elementwise("mix", "btkgp", inputs=tuple(f"values_{name}" for name in names), each=5),
+            Elementwise("mix", "btkgp", inputs=tuple(f"values_{name}" for name in names), each=5, needs="operands"),
         )
 
     def state(self) -> States:

@@ -160,6 +160,21 @@ class Passing(Grid):
         return ceil_div(t, env["Q"]) + 1
 
 
+def time_step(of: str, dims: str, weight: str) -> Elementwise:
+    """Return Δ = softplus(projection + learned bias): the sum is a result of its own to separate kernels."""
+    return Elementwise("dt", dims, inputs=(of,), each=1 + SOFTPLUS, weight=weight, needs="operands", apart=(), inside=1)
+
+
+def silu_gate(dims: str, of: str, gate: str) -> Elementwise:
+    """Return a result times silu(gate)."""
+    return Elementwise("gate", dims, inputs=(of, gate), each=SILU + 1, needs="operands", inside=1)
+
+
+def sigmoid_gate(dims: str, of: str, gate: str) -> Elementwise:
+    """Return a result times σ(gate), of which separate kernels keep σ(gate)."""
+    return Elementwise("gate", dims, inputs=(of, gate), each=SIGMOID + 1, needs="operands", apart=(of,), inside=1)
+
+
 @record
 class Convolution(Einsum):
     """A causal depthwise convolution: besides its input it reads the ``past`` inputs that the state keeps."""
@@ -196,4 +211,6 @@ def convolution(
         past=f"{name}_past",
         columns=columns,
     )
-    return (taps, Elementwise(f"{name}_act", f"bt{channels}", inputs=(name,), each=SILU)) if silu else (taps,)
+    if not silu:
+        return (taps,)
+    return (taps, Elementwise(f"{name}_act", f"bt{channels}", inputs=(name,), each=SILU, needs="operands"))

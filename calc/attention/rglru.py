@@ -48,16 +48,27 @@ class RGLRU(Recurrent):
         """Return the two branches, convolution, gates, recurrence, output."""
         return (
             Einsum("y_proj", "btd,dah->btah", weight="dah", bias="ah"),
-            Elementwise("y_act", "btah", inputs=("y_proj",), each=GELU_TANH),
+            Elementwise("y_act", "btah", inputs=("y_proj",), each=GELU_TANH, needs="operands"),
             Einsum("x_proj", "btd,dah->btah", weight="dah", bias="ah"),
             *convolution("conv", "ah", "x_proj", bias=True, silu=False, columns="u"),
             Einsum("input_gate", "btah,ahp->btap", inputs=("conv",), weight="ahp", bias="ap"),
             Einsum("recurrent_gate", "btah,ahp->btap", inputs=("conv",), weight="ahp", bias="ap"),
             # the gates' sigmoids; −8·softplus(Λ)·r, exp; the input's √(1 − a²) and two products
-            Elementwise("decay", "btah", inputs=("recurrent_gate",), each=SIGMOID + 3, weight="ah"),
-            Elementwise("driven", "btah", inputs=("conv", "input_gate", "decay"), each=SIGMOID + 5),
-            Elementwise("write", "btah", inputs=("recurrent", "decay", "driven"), each=2),
-            Elementwise("gate", "btah", inputs=("write", "y_act"), each=1),
+            Elementwise(
+                "decay",
+                "btah",
+                inputs=("recurrent_gate",),
+                each=SIGMOID + 3,
+                weight="ah",
+                needs="operands",
+                apart="result",
+                inside=2,
+            ),
+            Elementwise(
+                "driven", "btah", inputs=("conv", "input_gate", "decay"), each=SIGMOID + 5, needs="operands", inside=3
+            ),
+            Elementwise("write", "btah", inputs=("recurrent", "decay", "driven"), each=2, needs=("decay",), inside=1),
+            Elementwise("gate", "btah", inputs=("write", "y_act"), each=1, needs="operands"),
             Einsum("o_proj", "btah,ahd->btd", inputs=("gate",), weight="ahd", bias="d"),
         )
 

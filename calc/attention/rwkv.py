@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from calc.attention.recurrence import SIGMOID, Recurrent
+from calc.attention.recurrence import Recurrent, sigmoid_gate
 from calc.fields import Positive
 from calc.operations import Einsum, Elementwise, State, States, Table
 from calc.records import named_record
@@ -32,9 +32,9 @@ class RWKV(Recurrent):
         """Return the mixes with the token before, the projections, the recurrence, the output."""
         return (
             # x·μ + x'·(1 − μ): two products, a difference and a sum
-            Elementwise("r_mix", "btd", inputs=("x", "shift"), each=3, weight="d"),
-            Elementwise("k_mix", "btd", inputs=("x", "shift"), each=3, weight="d"),
-            Elementwise("v_mix", "btd", inputs=("x", "shift"), each=3, weight="d"),
+            Elementwise("r_mix", "btd", inputs=("x", "shift"), each=3, weight="d", needs="operands"),
+            Elementwise("k_mix", "btd", inputs=("x", "shift"), each=3, weight="d", needs="operands"),
+            Elementwise("v_mix", "btd", inputs=("x", "shift"), each=3, weight="d", needs="operands"),
             Einsum("r_proj", "btd,dI->btI", inputs=("r_mix",), weight="dI"),
             Einsum("k_proj", "btd,dI->btI", inputs=("k_mix",), weight="dI"),
             Einsum("v_proj", "btd,dI->btI", inputs=("v_mix",), weight="dI"),
@@ -42,7 +42,7 @@ class RWKV(Recurrent):
             Elementwise("wkv", "btI", inputs=("numerator", "denominator", "exponent"), each=12, weight="I"),
             # the same for the state that is kept
             Elementwise("carry", "btI", inputs=("numerator", "denominator", "exponent"), each=11, weight="I"),
-            Elementwise("gate", "btI", inputs=("r_proj", "wkv"), each=SIGMOID + 1),
+            sigmoid_gate("btI", "wkv", "r_proj"),
             Einsum("o_proj", "btI,Id->btd", inputs=("gate",), weight="Id"),
         )
 

@@ -35,9 +35,9 @@ class ShortConv(Recurrent):
             Einsum("b_proj", "btd,do->bto", weight="do", bias=bias),
             Einsum("c_proj", "btd,do->bto", weight="do", bias=bias),
             Einsum("x_proj", "btd,do->bto", weight="do", bias=bias),
-            Elementwise("driven", "bto", inputs=("b_proj", "x_proj"), each=1),
+            Elementwise("driven", "bto", inputs=("b_proj", "x_proj"), each=1, needs="operands"),
             *convolution("conv", "o", "driven", bias=self.bias, silu=False),
-            Elementwise("gate", "bto", inputs=("c_proj", "conv"), each=1),
+            Elementwise("gate", "bto", inputs=("c_proj", "conv"), each=1, needs="operands"),
             Einsum("out_proj", "bto,od->btd", inputs=("gate",), weight="od", bias="d" if self.bias else ""),
         )
 

@@ -195,7 +195,8 @@ class MoE(FeedForward):
         if self.choice == "hash":
             yield Lookup("choice", "btj", table="vj", part="router")
         else:
-            yield TopK("choice", "btj", scanned=f"bt{e}", inputs=(scores,), part="router")
+            picks = self.scores_of == "chosen"
+            yield TopK("choice", "btj", scanned=f"bt{e}", inputs=(scores,), picks=picks, part="router")
         if self.scores_of == "chosen":
             yield self._scores("btj", "choice")
         if self.normalised:
@@ -208,6 +209,15 @@ class MoE(FeedForward):
             yield Elementwise(
                 "expert_scale", "btj", inputs=("choice",), each=1, weight="e", needs="operands", inside=1, part="router"
             )
+
+    @property
+    def _weight(self) -> str:
+        """The operation that makes the chosen weights, as they are sent to the experts."""
+        if self.expert_scale:
+            return "expert_scale"
+        if self.routed_scale:
+            return "routed_scale"
+        return "normalise" if self.normalised else "choice"
 
     def _scores(self, dims: str, of: str) -> Operation:
         if self.scoring == "softmax":
@@ -239,10 +249,10 @@ class MoE(FeedForward):
             yield Einsum("latent_down_proj", "btd,dλ->btλ", inputs=(entry,), weight="dλ", bias=bias)
             entry = "latent_down_proj"
         if self.weighted == "input":
-            inputs = (entry, "choice")
+            inputs = (entry, self._weight)
             # a copy of the token for each of its experts is made inside
             yield Elementwise(
-                "weigh", f"btj{width}", inputs=inputs, each=1, needs="operands", apart=("choice",), inside=1
+                "weigh", f"btj{width}", inputs=inputs, each=1, needs="operands", apart=inputs[1:], inside=1
             )
             entry = "weigh"
         inner = f"bt{'j' if entry == 'weigh' else ''}{width},e{width}x->btjx"
@@ -254,7 +264,7 @@ class MoE(FeedForward):
         yield self._expert("down_proj", out, f"ex{width}", f"e{width}", "gated" if self.gated else "activation")
         # each of the k results is weighted (unless its input was) and added
         each = 2 if self.weighted == "output" else 1
-        inputs = ("down_proj", "choice")
+        inputs = ("down_proj", self._weight)
         # separate kernels keep what they add to a token's result
         if self.weighted == "output":
             yield Elementwise("combine", f"btj{width}", inputs=inputs, each=each, needs="operands", inside=1)

@@ -31,6 +31,8 @@ class Shape(Record):
     layered: bool
     kept: Number
     """Bytes that its forward pass keeps."""
+    shared: Number
+    """Bytes that all layers keep together."""
     tensors: tuple[Saved, ...]
     needs: tuple[Need, ...]
     """Beyond them, at each moment of its backward pass."""
@@ -96,7 +98,8 @@ def _shape(group: list[Block], pass_: Pass, keeping: Keeping, recompute: Recompu
     return Shape(
         path=place(group[0]),
         layered=layered,
-        kept=sum(each.bytes for each in tensors),
+        kept=sum(each.bytes for each in tensors if not each.shared),
+        shared=sum(each.bytes for each in tensors if each.shared),
         tensors=tensors,
         needs=tuple(undone.needs()),
         stored=stored,

@@ -126,7 +126,7 @@ class TrainingMemory(Record):
                 each,
                 elements=self.micro_batch * each.elements,
                 bytes=self.micro_batch * each.bytes,
-                repeat=repeat * (self.in_flight if shape.layered else 1),
+                repeat=1 if each.shared else repeat * (self.in_flight if shape.layered else 1),
             )
             for shape, repeat in self.layers
             for each in shape.tensors
@@ -321,6 +321,7 @@ class _Estimate:
         flight = self.in_flight(index)
         layers = micro_batch * sum(repeat * shape.kept for shape, repeat in members if shape.layered)
         ends = micro_batch * sum(repeat * shape.kept for shape, repeat in members if not shape.layered)
+        ends = ends + micro_batch * max(shape.shared for shape, _ in members)
         streams = [shape.stream for shape, _ in members if shape.layered]
         sent = micro_batch * self.precision.compute * max(streams, default=0)
         outputs = sent * flight if framework.stage_outputs_stay and index < self.layout.pp - 1 else 0

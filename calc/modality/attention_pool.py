@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from calc.activations import ACTIVATION_FLOPS, Activation
+from calc.activations import Activation
 from calc.embedding import NormSpec, norm_or_none
 from calc.fields import Positive
 from calc.modality import Modal
-from calc.operations import Einsum, Elementwise, Lookup, Operation, Part, Softmax, Table
+from calc.operations import Einsum, Elementwise, Lookup, Operation, Part, Softmax, Table, activation
 from calc.records import named_record
 
 
@@ -43,7 +43,6 @@ class AttentionPool(Modal):
 
     def operations(self) -> Table:
         """Return the query, its attention over all positions, norm, network, residual."""
-        each = ACTIVATION_FLOPS[self.activation]
         table: list[Operation] = [
             Lookup("query", "bd", table="d"),
             Einsum("q_proj", "bd,dah->bah", inputs=("query",), weight="dah", bias="ah"),
@@ -60,7 +59,7 @@ class AttentionPool(Modal):
         return (
             *table,
             Einsum("up_proj", "bd,df->bf", inputs=(table[-1].name,), weight="df", bias="f"),
-            Elementwise("activation", "bf", inputs=("up_proj",), each=each),
+            activation("activation", "bf", "up_proj", self.activation),
             Einsum("down_proj", "bf,fd->bd", inputs=("activation",), weight="fd", bias="d"),
             Elementwise("pool_residual", "bd", inputs=("o_proj", "down_proj"), each=1),
         )

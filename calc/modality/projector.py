@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from calc.activations import ACTIVATION_FLOPS, Activation
+from calc.activations import Activation
 from calc.embedding import NormSpec, norm_or_none
 from calc.errors import SpecError
 from calc.fields import Positive
 from calc.grid_masks import Merged
 from calc.modality import Modal
-from calc.operations import Einsum, Elementwise, Lookup, Norm, Operation, Table
+from calc.operations import Einsum, Elementwise, Lookup, Norm, Operation, Table, activation
 from calc.records import named_record
 
 
@@ -91,7 +91,7 @@ class Projector(Modal):
             table += [
                 Elementwise("pool_scale", "btd", inputs=(entry,), each=1, over=over),
                 Elementwise("shift", "btd", inputs=("pool_scale",), each=1, weight="d", over=over),
-                Elementwise("stretch", "btd", inputs=("shift",), each=1, weight="d", over=over),
+                Elementwise("stretch", "btd", inputs=("shift",), each=1, weight="d", needs="operands", over=over),
             ]
             entry = "stretch"
         if self.norm and self.norm_over == "token":
@@ -113,12 +113,8 @@ class Projector(Modal):
         table: list[Operation] = []
         for name, width in (*widths, ("out_proj", "ø")):
             if table:
-                activated = Elementwise(
-                    name.replace("proj", "activation"),
-                    f"bt{joined}",
-                    inputs=(entry,),
-                    each=ACTIVATION_FLOPS[self.activation],
-                    over=over,
+                activated = activation(
+                    name.replace("proj", "activation"), f"bt{joined}", entry, self.activation, over=over
                 )
                 table.append(activated)
                 entry = activated.name

@@ -123,7 +123,7 @@ class EmbeddingTwin(Twin):
         with self.operation("conv2"):
             x = self.conv2(x)
         with self.operation("gelu2"):
-            return F.gelu(x).transpose(1, 2)
+            return F.gelu(x).transpose(1, 2).contiguous()
 
     def _projected(self, x: Tensor) -> Tensor:
         with self.operation("project_in"):

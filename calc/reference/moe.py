@@ -113,7 +113,8 @@ class MoETwin(Twin):
             with self.operation("router_scores"):
                 scores = self._score(scores)
         experts = self._choose(scores, tokens)
-        weights = scores.gather(1, experts)
+        with self.operation("choice"):
+            weights = scores.gather(1, experts)
         if spec.scores_of == "chosen":
             with self.operation("router_scores"):
                 weights = self._score(weights)

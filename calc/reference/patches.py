@@ -38,7 +38,7 @@ class PatchesTwin(Twin):
         if self.spec.n_prefix:
             self.applies(torch.ones(1, dtype=torch.bool), "patches")
         with self.operation("patches"):
-            x: Tensor = self.patches(images).flatten(2).transpose(1, 2)
+            x: Tensor = self.patches(images).flatten(2).transpose(1, 2).contiguous()
         if self.spec.n_prefix:
             with self.operation("prefix"):
                 x = torch.cat((self.prefix.weight.expand(x.shape[0], -1, -1), x), 1)

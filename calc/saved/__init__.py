@@ -57,8 +57,12 @@ def saved(
         raise SpecError(f"recompute = {recompute!r} is none of {', '.join(RECOMPUTES)}")
     keeping = keeping or Keeping()
     found: list[Saved] = []
+    lent = False
     for group in groups(blocks):
-        found += Kept(group, pass_, keeping).kept(recompute)
+        for each in Kept(group, pass_, keeping).kept(recompute):
+            if not (each.shared and lent):
+                found.append(each)
+            lent = lent or each.shared
     return found
 
 

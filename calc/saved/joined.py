@@ -27,6 +27,10 @@ def groups(blocks: Iterable[Block]) -> Iterator[list[Block]]:
     yield from alone
 
 
+BESIDE = {"beside": "attention", "laurel": "attention"}
+"""Parts that read what another part reads, through its norm."""
+
+
 class Joined:
     """The tables of one layer, or a table outside the layers: their operations in order, and how they are joined."""
 
@@ -42,6 +46,8 @@ class Joined:
             self.operations[block.path, operation.name] = (block, operation)
         self.entries: dict[str, Tensor] = {}
         self.streams: dict[tuple[str, str], Tensor] = {}
+        self.elsewhere: set[Tensor] = set()
+        """Tensors from outside that another table keeps: the states that a prediction module starts from."""
         self.order = self._ordered()
 
     # ---- how tables are joined
@@ -74,12 +80,26 @@ class Joined:
                 given[name] = (block.path, self.tables[name][-1].name)
 
         normed: dict[str, Tensor] = {}
+        later = {name for operation in around.operations for name in operation.inputs}
+        for name in list(waiting):
+            if name in later or f"{name.removesuffix('_hyper')}_hyper" in self.blocks:
+                break
+            # what stands before the layer in its module, and makes its input
+            self.elsewhere.add((waiting[name].path, "x"))
+            run(name, (waiting[name].path, "x"))
+            stream = enters = given[name]
         for operation in self.tables["residual"]:
             own = (around.path, operation.name)
             parts = [name for name in operation.inputs if name != "x"]
+            hyper = self.blocks.get(f"{operation.name.removesuffix('_norm')}_hyper")
+            if hyper and not parts:
+                self.streams[operation.name, "x"] = (hyper.path, "collapse")
+                order.append((around, operation))
+                normed[operation.name.removesuffix("_norm")] = own
+                continue
             for name in parts:
                 if name in waiting:
-                    mine = normed.get(name, normed.get("attention" if name == "beside" else "input"))
+                    mine = normed.get(BESIDE.get(name, name), normed.get("input"))
                     run(name, mine or (enters if around.parallel else stream))
             for name in operation.inputs:
                 before = enters if around.parallel and isinstance(operation, Norm) else stream
@@ -92,7 +112,9 @@ class Joined:
             else:
                 given[parts[0]] = own
         for name in list(waiting):
-            run(name, normed.get(name, stream))
+            run(name, normed.get(BESIDE.get(name, name), stream))
+            if name not in BESIDE and waiting:
+                stream = given[name]
         return order
 
     def resolve(self, block: Block, name: str) -> Tensor:
@@ -102,7 +124,7 @@ class Joined:
         if (block.path, name) in self.operations:
             return (block.path, name)
         for state in block.states:
-            if state.name == name and state.of != name:
+            if state.name == name and state.of != name and state.positional:
                 return self.resolve(block, state.of)
         return (block.path, name)
 
@@ -117,6 +139,8 @@ class Joined:
         if isinstance(operation, Einsum):
             place = operation.inputs.index(name)
             dims = operation.operands[place]
+            if name == "x" and dims == "bd":
+                return "btd"  # a view of the first position, which keeps all of its memory
             if operation.chosen:
                 # every token stands once for each of its experts
                 return dims + "".join(

@@ -40,6 +40,8 @@ class Saved(Record):
     bytes: Number
     """In one layer."""
     repeat: Number = 1
+    shared: bool = False
+    """All layers keep the same one: the states of an encoder."""
 
     @property
     def total(self) -> Number:

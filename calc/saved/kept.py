@@ -39,7 +39,7 @@ class Kept(Joined):
             self._keep(block, operation)
         if self.keeping.fused:
             self._fuse()
-        return [replace(each, repeat=repeat) for each in self.found.values()]
+        return [replace(each, repeat=1 if each.shared else repeat) for each in self.found.values()]
 
     def _input(self) -> Saved:
         """Return what enters the layer, which is all that full recomputation keeps of it."""
@@ -54,9 +54,10 @@ class Kept(Joined):
 
     def _add(self, key: Tensor, block: Block, op: Operation, what: str, dims: str, size: int, env: Env) -> None:
         """Keep a tensor unless it is kept already."""
-        if key not in self.found:
+        if key not in self.found and key not in self.elsewhere:
             over = op.over if POSITIONS & set(dims) else None
-            self.found[key] = self._saved(block, op, what, dims, extent(dims, env, over, causal=False), size)
+            made = self._saved(block, op, what, dims, extent(dims, env, over, causal=False), size)
+            self.found[key] = replace(made, shared=True) if key[1] == "source" else made
 
     def _keep(self, block: Block, operation: Operation) -> None:
         """Keep what an operation's derivative needs."""
@@ -152,8 +153,10 @@ class Kept(Joined):
             if key in core or over_pairs(self._letters(key, op)):
                 continue
             dims = self._core_operand(block, op, name)
-            if isinstance(op, Einsum):
-                dims += repeated(op)[op.inputs.index(name)] if self.keeping.repeated_keys else ""
+            if isinstance(op, Einsum) and not (self._lent(block, name) and not self.keeping.repeated_keys):
+                rest = repeated(op)[op.inputs.index(name)] if self.keeping.repeated_keys else ""
+                if rest:
+                    dims, key = dims + rest, (block.path, f"{op.name}({name})")
                 self._add(key, block, op, name, dims, size, self.envs.get(key, env))
                 if self.keeping.joint_qkv and not over_pairs(op.output) and env.get("g", 1) == 1:
                     twice = self._saved(block, op, "queries and keys beside", dims, 2 * extent(dims, env), size)
@@ -162,7 +165,7 @@ class Kept(Joined):
             return
         if isinstance(op, Softmax):
             self._add((*own[:1], f"{op.name}@lse"), block, op, f"{op.name}, log-sum-exp", op.output[:-1], FP32, env)
-        elif not over_pairs(op.output):
+        elif isinstance(op, Einsum) and not over_pairs(op.output):
             self._add(own, block, op, op.name, op.output, size, env)
             if self.keeping.adapters and self.keeping.adapters.kind == "prompt":
                 self._add((*own[:1], f"{op.name}@prompt"), block, op, f"{op.name}, of prompts", op.output, size, env)
@@ -183,6 +186,11 @@ class Kept(Joined):
         ]  # fmt: skip
         heads = "".join(x for other in sums if len(sums) > 1 for x in other[:-1] if x not in dims)
         return dims + "".join(dict.fromkeys(heads))
+
+    @staticmethod
+    def _lent(block: Block, name: str) -> bool:
+        """Tell whether keys or values are those of an earlier layer, which keeps them."""
+        return any(state.name == name and state.tied for state in block.states)
 
     def _letters(self, key: Tensor, op: Operation) -> str:
         made = self.operations.get(key)

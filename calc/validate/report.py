@@ -25,6 +25,10 @@ QUANTITIES: Mapping[str, str] = {
     "calls": "calls, all ranks",
     "sent": "bytes, all ranks",
     "agreement": "against the undivided twin",
+    "kept": "bytes kept for backward",
+    "kept, selective": "kept, core recomputed",
+    "kept, flash": "kept, fused attention",
+    "kept, full": "kept, layers recomputed",
 }
 """What is compared, as a person reads it."""
 COLUMNS = ("operation", "quantity", "einsum", "formula says", "PyTorch does", "difference")

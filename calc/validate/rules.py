@@ -80,6 +80,62 @@ MOVED_OTHERWISE: Mapping[str, Mapping[str, str]] = {
 }
 """By kind and operation: what is read or written otherwise than the table's operands say; not compared."""
 
+_COPIES = "a view that is cut is copied for the product"
+_ZERO = "the state before the first position is zero: no activation"
+_WINDOWS = "windows of inputs are copied, one for each tap"
+_CHUNKED = "chunks are padded and copied, decays and running states made inside"
+
+KEPT_OTHERWISE: Mapping[str, Mapping[str, str]] = {
+    "dsa": {"index_dots": "queries and keys of the indexer are both copied for its heads"},
+    "longformer": dict.fromkeys(("values", "values_global", "q_global"), "rows of global positions are put in place"),
+    "msa": {"select": "the largest score of each block keeps them all"},
+    "nsa": dict.fromkeys(("values_far", "values_selected", "values_near"), _COPIES),
+    "local_kv": dict.fromkeys(("values_near", "sinks"), _COPIES),
+    "hca": dict.fromkeys(("values_near", "values_far", "compress_mean", "sinks"), _COPIES),
+    "csa": {
+        **dict.fromkeys(("values_near", "values_far", "sinks", "index_dots"), _COPIES),
+        **dict.fromkeys(("compress_mean", "index_mean", "index_relu"), "products of a selection"),
+    },
+    "differential": {
+        "difference": "pairs of value heads are joined and parted: both halves stay",
+        "difference_norm": "a pair of heads has one statistic",
+    },
+    "gated_delta": dict.fromkeys(
+        ("conv_q", "conv_k", "conv_v", "solve_values", "solve_keys", "read", "local", "write", "q_norm", "k_norm",
+         "k_beta", "v_beta", "decay_mask", "carry", "recall"),
+        _CHUNKED,
+    ),
+    "kda": dict.fromkeys(
+        ("conv_q", "conv_k", "conv_v", "solve_values", "solve_keys", "read", "local", "q_norm", "k_norm", "k_beta",
+         "v_beta", "decay_mask", "carry", "recall"),
+        _CHUNKED,
+    ),
+    "linear": dict.fromkeys(("denominator", "write", "read"), "features are multiplied where they lie"),
+    "lightning": {"read": _ZERO},
+    "mamba": {"conv": _WINDOWS, "write": _ZERO},
+    "mamba2": {
+        **dict.fromkeys(("conv_x", "conv_b", "conv_c"), _WINDOWS),
+        **dict.fromkeys(("pass", "decay_mask", "decayed_b", "combine", "read"), _CHUNKED),
+        "norm": "a statistic for each group of channels",
+    },
+    "rglru": {"conv": _WINDOWS, "write": _ZERO},
+    "shortconv": {"conv": _WINDOWS},
+    "rwkv": dict.fromkeys(("wkv", "carry"), "running sums of every position stay"),
+    "moe": {"normalise": "and each token's sum"},
+    "embedding": dict.fromkeys(("conv1", "conv2"), "windows of frames overlap"),
+    "attention_pool": dict.fromkeys(("q_proj", "scores", "values"), "one learned query for all: no activation"),
+    "pooler": {"normalised": "and each vector's length"},
+    "projector": {"norm": "over what was put together"},
+}  # fmt: skip
+"""By kind and operation: what eager code keeps otherwise than the table says; not compared."""
+
+MIXED_STREAMS: Mapping[str, str] = {
+    "hyperconnection": "streams are mixed by code that keeps coefficients of its own",
+    "altup": "predicted streams are views of one tensor",
+    "per_layer_table": "the embedding is kept by whichever reads it first",
+}
+"""Kinds whose models are not compared: tensors between their tables are not those of one residual stream."""
+
 JOINED = {"sinks": "softmax"}
 """An operation whose work eager code does inside another: a sink is one more column of the softmax."""
 
@@ -127,12 +183,32 @@ def moved(block: Block, operation: Operation) -> bool:
     return known and operation.name not in MOVED_OTHERWISE.get(block.label.partition(" ")[0], {})
 
 
+def kept(block: Block, operation: Operation) -> bool:
+    """Tell whether what an operation keeps is compared.
+
+    Not of a softmax with a sink, which is one more column of it, nor where buffers of a fixed capacity are padded.
+    """
+    names = {op.name for op in block.operations}
+    sink = isinstance(operation, Softmax) and bool(names & set(JOINED))
+    kind = block.label.partition(" ")[0]
+    return not sink and not _buffered(block, operation) and operation.name not in KEPT_OTHERWISE.get(kind, {})
+
+
+def one_stream(blocks: Iterable[Block]) -> bool:
+    """Tell whether all tables stand on one residual stream."""
+    return not {block.label.partition(" ")[0] for block in blocks} & set(MIXED_STREAMS)
+
+
+def _buffered(block: Block, operation: Operation) -> bool:
+    """Tell whether an operation works on buffers of a fixed capacity: partly empty, tokens beyond them dropped."""
+    capacity = any(getattr(op, "capacity", None) for op in block.operations)
+    return capacity and ("j" in operation.output or bool(getattr(operation, "chosen", ())))
+
+
 def beside(block: Block, operation: Operation) -> bool:
     """Tell whether eager code does an operation's small work otherwise than by the rule."""
     kind = block.label.partition(" ")[0]
-    # buffers of a fixed capacity are partly empty, and tokens beyond them are dropped: the rule counts routed tokens
-    buffered = "j" in operation.output and any(getattr(op, "capacity", None) for op in block.operations)
-    return operation.name in BESIDE.get(kind, {}) or buffered
+    return operation.name in BESIDE.get(kind, {}) or _buffered(block, operation)
 
 
 def _place(block: Block, operation: Operation) -> Key:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from fractions import Fraction
 
@@ -17,11 +19,13 @@ from calc.model import Block, Model, Pass, environment, running
 from calc.operations import Counts
 from calc.records import Record, record
 from calc.reference.base import Key, parameters_by_operation
+from calc.saved import Keeping, Recompute, saved, saved_bytes
 from calc.units import dtype
 from calc.validate.elementwise import ElementCounter
 from calc.validate.footprint import CudaMeter, Footprint, Meter, footprints
 from calc.validate.instruments import MatmulCounter
-from calc.validate.rules import by_rule, compared, operands
+from calc.validate.keeping import attention_cores, flash, recomputes, recomputing
+from calc.validate.rules import by_rule, compared, kept, one_stream, operands
 from calc.validate.samples import Sample, kinds, samples
 from calc.validate.shrink import sample as shrunk_sample
 from calc.validate.shrink import tower_sample
@@ -131,6 +135,7 @@ def _training(proven: Subject) -> list[Check]:
         *_compare(proven, "visible", sample.context, through_mask, _visible(proven, counter.forward, through_mask)),
         *_beyond(proven, dense, visible, compared(proven.trained, elements.counts)),
         *_moved(proven, dense),
+        *_kept(proven, dense),
     ]
 
 
@@ -144,6 +149,54 @@ def _moved(proven: Subject, dense: Pass) -> list[Check]:
         *_compare(proven, "read", context, read, {key: counter.read[key] for key in read}),
         *_compare(proven, "written", context, written, {key: counter.written[key] for key in written}),
     ]
+
+
+APART = Keeping(attention="eager", fused=False, form="fp32")
+"""What twins run: separate kernels, in fp32."""
+
+
+def _kept(proven: Subject, dense: Pass) -> list[Check]:
+    """Compare the bytes that autograd keeps for the backward pass, and with recomputation or a fused attention."""
+    if not one_stream(proven.trained):
+        return []
+    told: Counter[Key] = Counter()
+    for tensor in saved(proven.trained, dense, APART):
+        told[tensor.path, tensor.operation] += int(tensor.total)
+    compared_ones = {(block.path, op.name) for block in proven.trained for op in block.operations if kept(block, op)}
+    found = proven.saves()
+    context = proven.sample.context
+    checks = _compare(
+        proven,
+        "kept",
+        context,
+        {key: size for key, size in told.items() if key in compared_ones},
+        {key: size for key, size in found.items() if key in compared_ones},
+    )
+    if all(kept(block, op) for block in proven.trained for op in block.operations):
+        checks += _kept_in_all(proven, dense)
+    return checks
+
+
+def _kept_in_all(proven: Subject, dense: Pass) -> list[Check]:
+    """Compare all that a sample keeps: under recomputation of the attention's core or of layers, and with flash."""
+    layers = isinstance(proven.sample.spec, Model) and recomputes(proven.sample.spec)
+    cores = attention_cores(proven.twin, proven.trained)
+    fused = bool(cores) and all(spec.v_head_dim in (None, spec.head_dim) and not spec.sinks for spec in cores)
+    ways: list[tuple[str, AbstractContextManager[None], Keeping, Recompute]] = []
+    if cores:
+        ways.append(("kept, selective", recomputing("selective"), APART, "selective"))
+    if fused:
+        ways.append(("kept, flash", flash(), replace(APART, attention="flash", repeated_keys=True), "none"))
+    if layers:
+        ways.append(("kept, full", recomputing("full"), APART, "full"))
+    checks = []
+    for quantity, way, keeping, recompute in ways:
+        with way:
+            counted = sum(proven.saves().values())
+        expected = int(saved_bytes(saved(proven.trained, dense, keeping, recompute=recompute)))
+        everything = {("", "all operations"): expected}, {("", "all operations"): counted}
+        checks += _compare(proven, quantity, proven.sample.context, *everything)
+    return checks
 
 
 def _beyond(proven: Subject, dense: Pass, visible: Pass, counted: Mapping[Key, int]) -> list[Check]:

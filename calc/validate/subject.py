@@ -15,6 +15,7 @@ from calc.model import Block, Model
 from calc.reference.base import Cache, Key, Twin
 from calc.reference.model import ModelCache, ModelTwin
 from calc.reference.tower import TowerTwin
+from calc.validate.keeping import SavedCounter
 from calc.validate.samples import Sample
 
 
@@ -57,6 +58,12 @@ class Subject:
         """Return the booleans that the last pass applied, by operation."""
         return {(twin.path, name): mask for twin in self.twins() for name, mask in twin.applied.items()}
 
+    def saves(self) -> Counter[Key]:
+        """Return the bytes that a pass over the whole context saves for the backward pass, by operation."""
+        with SavedCounter(self.twin, (self.inputs, self.source)) as counter:
+            self.run(0, self.sample.context)
+        return counter.bytes
+
 
 class MechanismSubject(Subject):
     """One mechanism between hidden states."""
@@ -85,6 +92,14 @@ class MechanismSubject(Subject):
     def cache(self) -> Cache:
         """Return an empty cache."""
         return Cache()
+
+    def saves(self) -> Counter[Key]:
+        """Run on hidden states that lie one after the other: of a cut view, each product would keep a copy."""
+        drawn = self.inputs
+        self.inputs = drawn[:, : self.sample.context].detach().contiguous().requires_grad_()
+        found = super().saves()
+        self.inputs = drawn
+        return found
 
     def convert(self, dtype: torch.dtype) -> None:
         """Convert the weights, the hidden states and the source."""
