@@ -200,9 +200,31 @@ class RankGQA(Part):
         if spec.rotary_dim:
             q, k = (rotate(each, positions, spec.rotary_dim) for each in (q, k))
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-        mixed = attend(q * spec.head_dim**-0.5, k, v, self.world, self.exchange)
+        q = q * spec.head_dim**-0.5
+        if self.kept is not None:
+            mixed = self._step(q, k, v)
+        else:
+            mixed = attend(q, k, v, self.world, self.exchange)
+            self.kept = (k, v) if self.keeping else None
         out = self.summed(mixed.transpose(1, 2).flatten(2) @ self.o_weight.T)
         return out if self.o_bias is None else out + self.o_bias
+
+    keeping = False
+    """Whether keys and values of a prompt are kept for the tokens after it: each rank keeps its positions'."""
+    kept: tuple[Tensor, Tensor] | None = None
+
+    def _step(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend with one new token over what all ranks keep: each over its own, then results weighed and added up."""
+        group = self.world["cp"]
+        assert self.kept is not None
+        if group.index == group.size - 1:
+            self.kept = (torch.cat((self.kept[0], k), 2), torch.cat((self.kept[1], v), 2))
+        keys, values = (each.repeat_interleave(self.heads // self.kv_heads, 1) for each in self.kept)
+        scores = q @ keys.transpose(-1, -2)
+        sums = scores.logsumexp(-1, keepdim=True)
+        everyone = all_gather(sums[None], group, 0)
+        share = (sums - everyone.logsumexp(0)).exp()
+        return all_reduce((scores - sums).exp() @ values * share, group)
 
     def _normed(self, heads: Tensor, scale: Tensor) -> Tensor:
         """Apply the query-key norm: over each head, or over all heads of all ranks."""

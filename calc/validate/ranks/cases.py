@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from calc.attention.gqa import GQA
 from calc.attention.mla import MLA
 from calc.embedding import Embedding, Head, NormSpec
@@ -18,7 +20,7 @@ RANKS = 4
 
 @named_record
 class Case(Record):
-    """A model, a layout of four ranks, and what they do: a training step of some micro-batches, or a prefill."""
+    """A model, a layout of four ranks, and what they do: a step over micro-batches, a prefill, one token after it."""
 
     name: str
     model: Model
@@ -27,7 +29,12 @@ class Case(Record):
     batch: int = 2
     context: int = 16
     micro_batches: int = 1
-    training: bool = True
+    does: Literal["training", "prefill", "decode"] = "training"
+
+    @property
+    def training(self) -> bool:
+        """Whether gradients are computed and weights updated."""
+        return self.does == "training"
 
 
 def _model(*layers: Layer, vocab: int = 36, tied: bool = False, d_model: int = 24) -> Model:
@@ -138,11 +145,17 @@ CASES: tuple[Case, ...] = (
         layout=Layout(pp=2, tp=2, sequence_parallel=True, virtual_stages=2, schedule="interleaved"),
         micro_batches=2,
     ),
-    Case(name="prefill, tensor", model=DENSE_MODEL, layout=Layout(tp=4), training=False),
+    Case(name="prefill, tensor", model=DENSE_MODEL, layout=Layout(tp=4), does="prefill"),
+    Case(
+        name="decode, context",
+        model=_model(*2 * (_layer(_gqa(qk_norm="rms"), GATED),)),
+        layout=Layout(tp=2, cp=2),
+        does="decode",
+    ),
     Case(
         name="prefill, experts of replicas",
         model=_model(_layer(MLA_SPEC, MOE)),
         layout=Layout(tp=2, dp=2, ep=4, expert_tp=1),
-        training=False,
+        does="prefill",
     ),
 )

@@ -21,6 +21,7 @@ from calc.model import Model
 from calc.parallel.pipeline import sizes
 from calc.records import Record, record
 from calc.reference.model import ModelTwin
+from calc.reference.ranks.attention import RankGQA
 from calc.reference.ranks.comm import World, all_gather
 from calc.reference.ranks.feedforward import Dispatch
 from calc.reference.ranks.model import RankChunk
@@ -82,7 +83,7 @@ def run(case: Case) -> Report:
     counter = CollectiveCounter(world.names)
     parts = _parts(case, world, twin)
     tokens = _tokens(case)
-    do = _step if case.training else _prefill
+    do = {"training": _step, "prefill": _prefill, "decode": _decode}[case.does]
     error = do(case, world, twin, parts, tokens, counter)
     return Report(dist.get_rank(), world["pp"].index, tuple(counter.sent), error)
 
@@ -195,4 +196,24 @@ def _prefill(
         logits = all_gather(part.head(states[:, -1:], part.table), world["tp"], 2)
     replica = dist.get_rank() // (world.tp * world.cp) % world.dp
     expected = twin(tokens[replica, 0, :, :-1])[0][:, -1:].detach()
+    return float((logits[..., : case.model.vocab_size] - expected).abs().max() / expected.abs().max())
+
+
+def _decode(
+    case: Case, world: World, twin: ModelTwin, parts: list[RankChunk], tokens: Tensor, counter: CollectiveCounter
+) -> float:
+    """Read a prompt of which each rank keeps its positions, then one more token, counted."""
+    (part,) = parts
+    for module in part.modules():
+        if isinstance(module, RankGQA):
+            module.keeping = True
+    counter.phase = "forward"
+    first = world["cp"].index * (case.context // world.cp)
+    with torch.no_grad():
+        part(_own(case, world, tokens[..., :-1])[0], torch.arange(first, first + case.context // world.cp))
+        with counter:
+            states = part(tokens[0, 0, :, -1:], torch.tensor([case.context]))
+            assert part.head is not None
+            logits = all_gather(part.head(states, part.table), world["tp"], 2)
+    expected = twin(tokens[0, 0])[0][:, -1:].detach()
     return float((logits[..., : case.model.vocab_size] - expected).abs().max() / expected.abs().max())

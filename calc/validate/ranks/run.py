@@ -108,7 +108,8 @@ def _calls(case: Case, reports: list[Report]) -> list[tuple[Collective, int]]:
     """Return the implied collectives of every process, with how often each does it in the whole step."""
     found = []
     for report in reports:
-        pass_ = Pass.prefill(case.context, case.batch)
+        decode = case.does == "decode"
+        pass_ = Pass.decode(case.context + 1, case.batch) if decode else Pass.prefill(case.context, case.batch)
         calls = collectives(
             case.model, case.layout, pass_, stage=report.stage, training=case.training, wire=WIRE, ways=case.ways
         )
