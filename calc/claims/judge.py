@@ -121,4 +121,4 @@ def distance(span: Span, computed: Computed) -> str:
 
 
 def _times(value: Fraction) -> str:
-    return f"{float(value):,.0f}" if value >= 100 else f"{float(value):.3g}"
+    return f"{float(value):,.0f}" if 100 <= value < 10**9 else f"{float(value):.3g}"

@@ -13,7 +13,7 @@ from inspect import Parameter, signature
 from typing import Any, Final, TypeAlias, TypeVar
 
 from calc import catalog
-from calc.claims.stated import number, stated
+from calc.claims.stated import LARGEST_EXPONENT, number, stated
 from calc.errors import SpecError, UnknownName, shortened
 from calc.fields import LARGEST
 from calc.model import Model
@@ -114,7 +114,10 @@ def compute(asked: Quantity, model: str | None, at: Mapping[str, Any]) -> Comput
             raise SpecError(f"{asked.name} needs {argument.name}")
     values = {name: _read(known[name], value) for name, value in given.items()}
     try:
-        return _over_bounds(asked, values)
+        found = _over_bounds(asked, values)
+        if max(abs(found.low), abs(found.high)) > 10**LARGEST_EXPONENT:
+            raise SpecError(f"{asked.name} is beyond 1e{LARGEST_EXPONENT}: an argument is a slip of the keyboard")
+        return found
     except (ArithmeticError, OverflowError) as error:
         raise SpecError(f"{asked.name} cannot be computed: {error}") from None
 

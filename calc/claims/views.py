@@ -105,7 +105,8 @@ def _table(judged: Judged) -> Grid:
                 )
             )
     counts = _counts(judged)
-    total = f"{sum(counts.values())} claims: " + ", ".join(f"{n} {_SHORT[v]}" for v, n in counts.items() if n)
+    number = sum(counts.values())
+    total = f"{number} claim{'s' * (number != 1)}: " + ", ".join(f"{n} {_SHORT[v]}" for v, n in counts.items() if n)
     return Grid("", ("claim", "stated", "computed", "verdict"), tuple(rows), (total,) if rows else ("no such claims",))
 
 

@@ -194,6 +194,7 @@ def test_two_quantities_of_one_name_are_a_mistake_of_the_program() -> None:
         ("number.sum", None, {"terms": "1+1"}, "terms = '1+1' is not a list of numbers"),
         ("number.share", None, {"part": [1, 2, 3], "whole": 4}, "part = [1, 2, 3] is not a number or a range"),
         ("number.product", None, {"factors": [Decimal("1e61")]}, "is not a list of numbers"),
+        ("number.product", None, {"factors": [Decimal("1e50")] * 9}, "number.product is beyond 1e60"),
         ("tokens.longest_video", None, {"context": 9, "fps": 0, "tokens_per_frame": 5}, "cannot be computed"),
         ("scaling.routed_cutoff", None, {"law": "s-bse"}, "no law of routed models named 's-bse'; did you mean s-base"),
         ("tokens.model_audio", "paligemma-3b-pt-224", {"seconds": 1}, "paligemma-3b-pt-224 has no tower for audio"),

@@ -115,6 +115,7 @@ LAYER = {"quantity": "cache.values_per_layer", "model": "deepseek-v3"}
         ({**LAYER}, "holds", ""),
         ({**LAYER, "stated": 640}, "off", "11 % too high"),
         ({**LAYER, "stated": 64}, "off", "9 times too low"),
+        ({**LAYER, "stated": 5 * 10**40}, "off", "8.68e+37 times too high"),
         ({**LAYER, "stated": 600, "tolerance": Decimal("0.05")}, "holds", ""),
         ({**LAYER, "stated": 600, "tolerance": Decimal("0.03")}, "off", "4.2 % too high"),
         ({**LAYER, "stated": [500, 600]}, "holds", ""),
