@@ -237,6 +237,15 @@ def compare(models: Iterable[ModelLike], *, context: int | None = None, **settin
     data = {
         "models": [each.to_dict() for each in costs],
         "formulas": [_formula_facts(model, rows) for model, rows in zip(loaded, parts, strict=True)],
+        "training": [
+            {
+                "model": each.model.name,
+                "tokens": _published(each, "training_tokens"),
+                "usd": _published(each, "training_usd"),
+                "flops": _training_run(each),
+            }
+            for each in costs
+        ],
     }
     return Result(kind="compare", data=data, grids=grids, notes=_notes(costs))
 
@@ -285,6 +294,18 @@ def _of_multi_head(costs: Costs) -> float | None:
     return costs.cache.bytes / costs.multi_head_cache if costs.multi_head_cache else None
 
 
+def _published(costs: Costs, name: str) -> float | None:
+    """Return a number that a model's maker states, where it does."""
+    value = costs.model.published.get(name)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _training_run(costs: Costs) -> float | None:
+    """Return the FLOPs of training on the stated tokens, in sequences of the setting's length."""
+    tokens, setting = _published(costs, "training_tokens"), costs.setting
+    return None if tokens is None else costs.flops["train"] * tokens / (setting.batch * setting.context)
+
+
 MAX_COLUMNS = 4
 """Models that stand side by side; more of them become rows."""
 
@@ -312,6 +333,9 @@ _LINES: tuple[tuple[str, str, str, Callable[[Costs], float | None]], ...] = (
     ("flops.decode", "decode step", "FLOP", lambda c: c.flops["decode"]),
     ("flops.train", "training step", "FLOP", lambda c: c.flops["train"]),
     ("flops.train_per_token", "  a token", "FLOP", lambda c: c.flops["train"] / (c.setting.batch * c.setting.context)),
+    ("published.training_tokens", "trained on", "tokens", lambda c: _published(c, "training_tokens")),
+    ("flops.training_run", "  that is", "FLOP", lambda c: _training_run(c)),
+    ("published.training_usd", "  for", "USD", lambda c: _published(c, "training_usd")),
     ("model.max_context", "max context", "", lambda c: c.model.max_context),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -123,6 +124,10 @@ def test_the_comparison_of_the_article() -> None:
     assert (share[1].value, share[2].value) == (1, 576 / 32_768)
     train = rows["flops.train_per_token"]
     assert train[1].value == result.data["models"][0]["flops"]["train"] / 2_048
+    training = {each["model"]: each for each in result.data["training"]}
+    assert (training["deepseek-v3"]["tokens"], training["deepseek-v3"]["usd"]) == (14.8e12, 5.576e6)
+    assert training["gpt-3"]["flops"] == pytest.approx(300e9 * train[1].value)
+    assert training["gemini-2.5-pro"] == {"model": "gemini-2.5-pro", "tokens": None, "usd": None, "flops": None}
     for unknown in ("params.total", "params.active", "flops.decode", "flops.train_per_token", "cache.bytes_per_token"):
         cell = rows[unknown][3]
         assert cell.provenance == "estimate"
@@ -135,6 +140,11 @@ def test_the_comparison_of_the_article_fits_a_terminal() -> None:
     assert max(map(cells, text)) <= 80
     assert sum(line.startswith("parameters") for line in text) == 1  # in one piece
     assert any("≈ 0.5 – 1 T ×2.9–5.7" in line for line in text)
+
+
+def test_what_nobody_states_is_no_row() -> None:
+    model = replace(calc.load("gpt2"), published={"training_tokens": "many"})
+    assert not [row for row in calc.compare([model]).grids[0].rows if "training_" in row.key]
 
 
 def test_many_models_are_rows_without_formulas() -> None:

@@ -193,12 +193,22 @@ class FormulaFacts(Document):
     parts: list[PartFacts]
 
 
+class TrainingFacts(Document):
+    """The training that a model's maker states; null where it does not."""
+
+    model: str
+    tokens: float | None
+    usd: float | None
+    flops: float | None = Field(description="of training on these tokens, in sequences of the setting's length")
+
+
 class Compare(Answer):
     """``calc compare``."""
 
     kind: Literal["compare"]
     models: list[Costs]
     formulas: list[FormulaFacts]
+    training: list[TrainingFacts]
 
 
 class ListedModel(Document):
