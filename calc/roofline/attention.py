@@ -31,6 +31,7 @@ def attention_times(kernel: Kernel, accelerator: Accelerator, constants: Efficie
     cores, clock = accelerator.n_cores or 1, accelerator.clock_hz or 1e9
     backward = kernel.direction == "backward"
     share = constants.attention * (constants.attention_backward if backward else 1)
+    share = share * if_at_most(kernel.head_dim, kernel.value_dim, 1.0, constants.attention_uneven)
     softmax = constants.softmax_backward_clocks if backward else constants.softmax_clocks
     rows = kernel.queries * kernel.heads / kernel.kv_heads  # that share keys
     few = if_at_most(MANY * kernel.queries, kernel.keys, rows, STEP + 1)
