@@ -19,6 +19,7 @@ All functions take numbers or numpy arrays.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from calc.algebra import Number, ceil_div, if_at_most, maximum, minimum
@@ -265,33 +266,36 @@ class Replica:
         )
 
     def _with_bursts(self, steady: Steady, mean: _Mean, places: Number, rounds: float) -> Steady:
-        """Return the state with the share of requests whose prompts come all at once.
+        """Return the state with the share of requests whose prompts come together.
 
-        At the start of a run all do: 1/rounds of the requests. Where prompts run alone and first, requests that are
-        alike stay together: their decode phases end within ``spread`` of each other, and the next prompts come in a
-        burst again, the more so the longer it takes.
+        At the start of a run all do: 1/rounds of the requests wait for each other's prompts. Requests that are alike
+        stay near each other: their decode phases end within ``spread``, so that prompts come together again, the more
+        so the longer the start took. Where prompts run alone and first, it is the whole burst; where they share steps
+        with decode tokens, those of one full step.
         """
         if rounds == float("inf") and self.work.spread is None:
             return steady
-        from dataclasses import replace
-
+        alone = self.steps.engine.prefill == "alone"
         budget = self.limits.batched_tokens * 1.0
         whole = places * self.work.new
-        full = self._prompt_step(0.0 * places, minimum(whole, budget))
         pieces = maximum(whole / budget, 1.0)
-        burst = full.seconds * pieces
+        full = self._prompt_step(0.0 * places, minimum(whole, budget)).seconds
+        burst = full * pieces
         wait = burst * (pieces + 1) / (2 * pieces)
-        share: Number = 1 / rounds
-        if self.steps.engine.prefill == "alone" and self.work.spread is not None:
-            apart = self.work.spread * self.decodes * mean.decode.seconds
-            share = maximum(share, burst / (burst + apart))
-        if self.steps.engine.prefill == "alone":
+        start: Number = 1 / rounds
+        near: Number = 0.0
+        if self.work.spread is not None:
+            near = burst / (burst + self.work.spread * self.decodes * mean.decode.seconds)
+        extra = self.steps.engine.request_s + steady.queue
+        if alone:
+            start = maximum(start, near)
             together = mean.decode.seconds + (burst - wait) / maximum(self.decodes, 1)
-            step = (1 - share) * steady.step + share * together
+            step = (1 - start) * steady.step + start * together
+            later = steady.ttft
         else:
             step = steady.step
-        extra = self.steps.engine.request_s
-        ttft = (1 - share) * steady.ttft + share * (wait + extra + steady.queue)
+            later = (1 - near) * steady.ttft + near * maximum(steady.ttft, steady.step / 2 + full + extra)
+        ttft = (1 - start) * later + start * (wait + extra)
         return replace(steady, ttft=ttft, step=step, itl=step / self.accepted)
 
 
