@@ -52,6 +52,8 @@ class Projector(Modal):
     """Width between two maps; without it there is one map."""
     d_middle: Positive | None = None
     """Width between the second of three maps and the third (Llama 4)."""
+    linear_first: bool = False
+    """No activation between the first of three maps and the second (Mistral Small 3.1)."""
     activation: Activation = "gelu"
     """Between two maps."""
     bias: bool = False
@@ -66,6 +68,8 @@ class Projector(Modal):
             raise SpecError("projector.pooled needs projector.n_merged")
         if self.standardised and not self.pooled:
             raise SpecError("projector.standardised needs projector.pooled")
+        if self.linear_first and self.d_middle is None:
+            raise SpecError("projector.linear_first needs projector.d_middle")
         if self.d_middle and self.d_ff is None:
             raise SpecError("projector.d_middle needs projector.d_ff")
 
@@ -112,7 +116,7 @@ class Projector(Modal):
         widths += [("mid_proj", "ħ")] if self.d_middle else []
         table: list[Operation] = []
         for name, width in (*widths, ("out_proj", "ø")):
-            if table:
+            if table and not (self.linear_first and name == "mid_proj"):
                 activated = activation(
                     name.replace("proj", "activation"), f"bt{joined}", entry, self.activation, over=over
                 )

@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "pan_and_scan": "calc.modality.resize:PanAndScan",
     "dynamic": "calc.modality.resize:Dynamic",
     "budget": "calc.modality.resize:Budget",
+    "longest": "calc.modality.resize:Longest",
     "canvas": "calc.modality.resize:Canvas",
     "anyres": "calc.modality.resize:AnyRes",
     "aspect_tiles": "calc.modality.resize:AspectTiles",
@@ -239,6 +240,32 @@ class Budget(Resize):
         elif math.floor(scale * width / unit) == 0:
             rows = min(math.floor(height / width), tokens)
         return Grid(1, rows * self.merge_side, columns * self.merge_side, self.markers)
+
+
+@named_record
+class Longest(Resize):
+    """An image keeps its size up to a longest side, in whole tokens; a special token ends each row (Pixtral).
+
+    Source: Pixtral, arXiv:2410.07073 §2.1; ``PixtralImageProcessor`` and ``PixtralProcessor`` of transformers.
+
+    >>> Longest(longest_side=1540, merge_side=2).image(768, 1024, 14)
+    Grid(tiles=1, height=56, width=74, markers=28, tokens=None)
+    """
+
+    kind: Literal["longest"] = "longest"
+    longest_side: Positive
+    merge_side: Positive = 1
+
+    def image(self, height: int, width: int, patch: int) -> Grid:
+        """Return one image of its own size."""
+        unit = self.merge_side * patch
+        ratio = max(height / self.longest_side, width / self.longest_side)
+        if ratio > 1:
+            height, width = math.floor(height / ratio), math.floor(width / ratio)
+        rows, columns = ((side - 1) // unit + 1 for side in (height, width))
+        if not rows or not columns:
+            raise SpecError(f"an image of these proportions is refused: nothing of {width}x{height} pixels is left")
+        return Grid(1, rows * self.merge_side, columns * self.merge_side, self.markers + rows)
 
 
 @named_record

@@ -87,9 +87,10 @@ class ProjectorTwin(Twin):
         if self.spec.d_ff:
             with self.operation("up_proj"):
                 x = self.up_proj(x)
-        if self.spec.d_middle:
+        if self.spec.d_middle and not self.spec.linear_first:
             with self.operation("mid_activation"):
                 x = activate(x)
+        if self.spec.d_middle:
             with self.operation("mid_proj"):
                 x = self.mid_proj(x)
         if self.spec.d_ff:

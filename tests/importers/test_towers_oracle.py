@@ -292,6 +292,19 @@ def test_qwen2_vl() -> None:
     assert our_flops(ours, *SHAPES) == qwen_flops(vision, *SHAPES)
 
 
+def test_mistral3() -> None:
+    ours, theirs = whole(real("mistral-small-3.1-24b"), "Mistral3ForConditionalGeneration")
+    tower = ours.tower[0]
+    seen = tower.image(280, 336)
+    assert (seen.tokens, seen.positions, seen.markers) == (120, 480, 10)
+    image = torch.zeros(1, 3, 280, 336, device="meta")
+    sizes = torch.tensor([[280, 336]])
+    flops = counted(theirs.model.vision_tower, pixel_values=image, image_sizes=sizes.tolist())
+    states = torch.zeros(480, 1024, device="meta")
+    flops += counted(theirs.model.multi_modal_projector, image_features=states, image_sizes=sizes.tolist())
+    assert tower_flops(tower, seen.pass_()) == flops
+
+
 def test_git() -> None:
     config = transformers.GitConfig()
     data = json.loads(config.to_json_string(use_diff=False))

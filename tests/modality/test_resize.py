@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calc.errors import SpecError
-from calc.modality.resize import AnyRes, AspectTiles, Budget, Canvas, Dynamic, Fixed, PanAndScan
+from calc.modality.resize import AnyRes, AspectTiles, Budget, Canvas, Dynamic, Fixed, Longest, PanAndScan
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -153,6 +153,27 @@ def test_budgets_are_those_of_gemma_4(height: int, width: int, tokens: int) -> N
     assert (16 * grid.height, 16 * grid.width) == theirs
     assert grid.height * grid.width <= 9 * tokens
     assert scheme.video(7, height, width, 16).tiles == 7
+
+
+PIXTRAL = taken(
+    "models/pixtral/image_processing_pil_pixtral.py",
+    *("_num_image_tokens", "get_resize_output_image_size"),
+    get_image_size=lambda image, _: image,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(height=SIDE, width=SIDE)
+def test_sizes_are_those_of_pixtral(height: int, width: int) -> None:
+    theirs = PIXTRAL.get_resize_output_image_size((height, width), 1540, 28, None)
+    scheme = Longest(longest_side=1540, merge_side=2)
+    if 0 in theirs:
+        with pytest.raises(SpecError, match="nothing of"):
+            scheme.image(height, width, 14)
+        return
+    grid = scheme.image(height, width, 14)
+    assert (14 * grid.height, 14 * grid.width) == theirs
+    assert grid.markers == grid.height // 2
 
 
 PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]

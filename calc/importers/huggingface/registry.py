@@ -208,6 +208,7 @@ TOWERS: Final[dict[str, str]] = registry(
     ("towers:llama4", "llama4"),
     ("towers:llava", "llava"),
     ("towers:llava_next", "llava_next"),
+    ("towers:mistral3", "mistral3"),
     ("towers:paligemma", "paligemma"),
     ("towers:qwen2_5_vl", "qwen2_5_vl"),
     ("towers:qwen2_audio", "qwen2_audio"),

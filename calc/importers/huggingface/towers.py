@@ -18,13 +18,14 @@ from calc.importers.huggingface.vision import (
     clip_vision,
     gemma4_vision,
     llama4_vision,
+    pixtral_vision,
     qwen_vision,
     siglip_vision,
     tower_of,
 )
 from calc.masks import Full
 from calc.modality.projector import Projector
-from calc.modality.resize import AnyRes, AspectTiles, Budget, Canvas, Dynamic, PanAndScan, Resize
+from calc.modality.resize import AnyRes, AspectTiles, Budget, Canvas, Dynamic, Longest, PanAndScan, Resize
 from calc.modality.tower import Sound, Tower
 from calc.model import Layer, Model, Stack
 
@@ -132,6 +133,27 @@ def internvl(config: Config, model: Model) -> Model:
     side = size[0] if isinstance(size, (list, tuple)) and size else size
     resize = AspectTiles(image_size=vision.whole("image_size", side), max_tiles=12, markers=2)
     return _with(model, tower_of(vision, resize, (projector,)))
+
+
+def mistral3(config: Config, model: Model) -> Model:
+    """Read Mistral Small 3.1's image side: Pixtral, four patches put together by a map before two others."""
+    vision = _vision(config, "pixtral")
+    if vision.model_type != "pixtral":
+        return model
+    if config.flag("multimodal_projector_bias", default=False) or config.data.get("vision_feature_layer", -1) != -1:
+        raise config.error("multimodal_projector_bias = true, or features of other layers, are not supported")
+    merge = config.size("spatial_merge_size")
+    projector = Projector(
+        n_merged=merge * merge,
+        norm=NORM_RMS,
+        d_ff=vision.size("hidden_size"),
+        d_middle=model.d_model,
+        linear_first=True,
+        activation=activation(config, "projector_hidden_act"),
+        d_out=model.d_model,
+    )
+    resize = Longest(longest_side=vision.size("image_size"), merge_side=merge)
+    return _with(model, pixtral_vision(vision, resize, (projector,)))
 
 
 def git(config: Config, model: Model) -> Model:

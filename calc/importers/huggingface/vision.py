@@ -429,3 +429,22 @@ def gemma4_vision(config: Config, resize: Resize, d_text: int) -> Tower:
         ),
         resize=resize,
     )
+
+
+def pixtral_vision(config: Config, resize: Resize, projector: tuple[Projector, ...]) -> Tower:
+    """Read Pixtral's image side: rotary positions over both sides, gated networks, nothing with a bias."""
+    mixer = _attention(config, qkv_bias=False, o_bias=False)
+    head_dim = config.optional_size("head_dim") or mixer.head_dim
+    mixer = GQA(**{**vars(mixer), "head_dim": head_dim, "rotary_dim": head_dim})
+    ffn = DenseFFN(d_ff=config.size("intermediate_size"), activation=activation(config, "hidden_act"), gated=True)
+    config.ignore(*UNREAD, "rope_parameters")
+    return Tower(
+        modality="image",
+        d_model=config.size("hidden_size"),
+        patches=Patches(
+            patch_size=one_side(config, "patch_size"), n_channels=config.size("num_channels", default=3), norm=RMS
+        ),
+        stack=(Stack(repeat=config.layers("num_hidden_layers"), layer=(Layer(attention=mixer, ffn=ffn, norm=RMS),)),),
+        projector=projector,
+        resize=resize,
+    )

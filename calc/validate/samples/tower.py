@@ -130,6 +130,15 @@ SAMPLES = (
         width=4,
     ),
     Sample(
+        "three maps, the first two without an activation between them",
+        _image(
+            Patches(patch_size=3, norm=RMS),
+            projector=(Projector(n_merged=4, norm=RMS, d_ff=20, d_middle=31, d_out=31, linear_first=True),),
+        ),
+        context=24,
+        width=6,
+    ),
+    Sample(
         "one map, and a norm behind it",
         _image(CLASS, projector=(Projector(bias=True, norm=LAYER_NORM, norm_over="result", d_out=31),)),
         context=13,
