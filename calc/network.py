@@ -8,7 +8,7 @@ pipeline are busy. Constants are named effects, calibrated on published nccl-tes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal, TypeAlias
 
@@ -150,17 +150,6 @@ def collective_time(
     else:
         seconds = _ring(call, at, constants, phases=1)
     return call.count * seconds
-
-
-def total_time(
-    calls: Iterable[Collective],
-    accelerator: Accelerator,
-    *,
-    library: Library = "nccl",
-    constants: Constants = CONSTANTS,
-) -> Number:
-    """Return the seconds of several collectives one after the other."""
-    return sum(collective_time(call, accelerator, library=library, constants=constants) for call in calls)
 
 
 def _rate(link: Link, constants: Constants) -> float:

@@ -15,7 +15,7 @@ from calc.catalog import load_accelerator
 from calc.errors import CalcError
 from calc.measured.readers import collectives as reader
 from calc.measured.rows import Measurement, NotModelled, read
-from calc.network import CONSTANTS, collective_time, path, total_time
+from calc.network import CONSTANTS, collective_time, path
 from calc.parallel import Collective, Layout, collectives
 from calc.parallel.collective import Kind
 
@@ -120,12 +120,11 @@ def test_a_group_that_no_link_joins_is_refused() -> None:
         collective_time(call(size=16), alone)
 
 
-def test_a_model_s_step_is_the_sum_of_its_collectives() -> None:
+def test_a_model_s_step_takes_milliseconds() -> None:
     import calc
 
     found = collectives(calc.load("llama-3-8b"), Layout(tp=8), calc.Pass.decode(4096, 16))
-    seconds = total_time(found, H100)
-    assert seconds == pytest.approx(sum(collective_time(one, H100) for one in found))
+    seconds = sum(collective_time(one, H100) for one in found)
     # 65 all-reduces of 128 KiB at about 23 µs, and the logits
     assert 1e-3 < seconds < 3e-3
 
