@@ -16,6 +16,7 @@ from calc.model import Model, Stack
 NOISE = (
     "instruct", "chat", "hf", "base", "it", "fp8", "nvfp4", "fp4", "bf16", "awq", "gptq", "w8a8", "thinking", "2507",
     "preview", "meta", "v0.1",
+    "int4", "int8", "w4a16", "4bit", "8bit", "gguf", "mxfp4", "quantized", "dynamic", "bnb", "unsloth",
 )  # fmt: skip
 """Words in a model's name that say how it was tuned or stored, not which architecture it is."""
 
