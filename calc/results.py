@@ -33,12 +33,16 @@ Cell: TypeAlias = Figure | str | None
 
 @record
 class Row(Record):
-    """A line of a grid. ``key`` is stable (CSV, tests); ``emphasis`` marks totals; ``section`` starts a new group."""
+    """A line of a grid. ``key`` is stable (CSV, tests); ``emphasis`` marks totals; ``section`` starts a new group.
+
+    ``share`` is the line's part of a whole, from 0 to 1: a terminal draws it as a bar where there is room.
+    """
 
     key: str
     cells: tuple[Cell, ...]
     emphasis: bool = False
     section: str = ""
+    share: float | None = None
 
 
 @record

@@ -255,7 +255,8 @@ def _rows(timed: Timed, labels: Mapping[str, str]) -> Iterator[Row]:
             Figure(float(kernel.repeat * kernel.bytes), "B"),
             Figure(float(kernel.flops / kernel.bytes), "FLOP/B"),
         )
-        yield Row(f"{place}.{kernel.name}", cells, section=label if place != seen else "")
+        section, share = label if place != seen else "", float(each.total) / timed.seconds
+        yield Row(f"{place}.{kernel.name}", cells, section=section, share=share)
         seen = place
 
 

@@ -108,7 +108,8 @@ def _parameter_rows(costs: Costs) -> Iterator[Row]:
     yield _row(costs, "params.total", "total", lambda c: c.params.total, unit, f"{total:,}", "Parameters")
     for part in PARTS:
         if value := getattr(params, part):
-            yield _row(costs, f"params.{part}", f"  {part}", partial(_part, part), unit, _share(value / total))
+            row = _row(costs, f"params.{part}", f"  {part}", partial(_part, part), unit, _share(value / total))
+            yield replace(row, share=value / total)
     if params.active != total:
         share = f"{params.active / total:.1%}"
         yield _row(costs, "params.active", "active per token", lambda c: c.params.active, unit, share)
@@ -431,7 +432,9 @@ def _operation_grid(title: str, blocks: list[Block], records: list[dict[str, Any
             Figure(entry["bytes"], "B"),
             Figure(entry["flops"] / entry["bytes"] if entry["bytes"] else None, "FLOP/B"),
         )
-        rows.append(Row(f"{path}.{entry['operation']}", cells, section=labels[path] if path != seen else ""))
+        section = labels[path] if path != seen else ""
+        share = entry["flops"] / total["flops"] if total["flops"] else None
+        rows.append(Row(f"{path}.{entry['operation']}", cells, section=section, share=share))
         seen = path
     intensity = total["flops"] / total["bytes"] if total["bytes"] else None
     rows.append(

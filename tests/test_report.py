@@ -98,3 +98,22 @@ def test_a_table_of_one_column_and_one_without_rows() -> None:
     alone = Grid("", ("a",), (Row("x", (Figure(10**9),)),))
     assert ["".join(piece for piece, _ in line) for line in lines(alone, 4)][-1] == "1,000,000,000"
     assert list(lines(Grid("", ("a", "b"), ()), 80))
+
+
+def test_shares_are_drawn_beside_a_table_where_there_is_room() -> None:
+    from calc.charts.terminal import bar
+
+    grid = calc.show("gpt2").grids[0]
+
+    def drawn(width: int) -> list[str]:
+        return ["".join(text for text, _ in line) for line in lines(grid, width, bar)]
+
+    wide = [line for line in drawn(100) if "█" in line]
+    shares = {row.key: row.share for row in grid.rows if row.share is not None}
+    assert len(wide) == len([share for share in shares.values() if share >= 0.007])
+    assert sum(shares.values()) == pytest.approx(1)
+    longest = max(wide, key=lambda line: line.count("█"))
+    assert longest.split()[0] == max(shares, key=lambda key: shares[key]).removeprefix("params.")
+    assert all(len(line) <= 100 for line in wide)
+    assert not [line for line in drawn(50) if "█" in line]
+    assert drawn(50) == ["".join(text for text, _ in line) for line in lines(grid, 50)]

@@ -31,6 +31,7 @@ KINDS: dict[str, str] = {
     "training": "calc.charts.training",
     "tradeoff": "calc.charts.tradeoff",
     "price": "calc.charts.price",
+    "day": "calc.charts.day",
     "scaling": "calc.charts.scaling",
     "tokens": "calc.charts.tokens",
     "accuracy": "calc.charts.accuracy",

@@ -255,6 +255,9 @@ def _of_models(models: tuple[Model, ...]) -> dict[Mask, list[str]]:
 
 
 def _finding(named: dict[Mask, list[str]], context: int) -> str:
+    if all(mask == Causal() for mask in named):
+        who = several(dict.fromkeys(name for names in named.values() for name in names))
+        return f"Every query of {who} sees all tokens before it: {_causal(context):,} pairs of {context:,} tokens"
     least = min(named, key=lambda mask: mask.pairs(context, context, mask.bind()))
     share = least.pairs(context, context, least.bind()) / _causal(context)
     who = several(named[least], 2)

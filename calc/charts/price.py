@@ -77,10 +77,11 @@ def _text(of: Serving) -> str:
 
 def _cheapest(asked: Asked, device: Accelerator) -> Serving | None:
     """Return the cheapest deployment that is fast enough; None where there is none, or no price."""
-    return min(_fast(asked, device), key=usd_per_million, default=None) if device.price else None
+    return min(fast_enough(asked, device), key=usd_per_million, default=None) if device.price else None
 
 
-def _fast(asked: Asked, device: Accelerator) -> Iterator[Serving]:
+def fast_enough(asked: Asked, device: Accelerator) -> Iterator[Serving]:
+    """Yield the deployments of one to eight devices that keep to the limit between tokens, over the number of users."""
     for gpus in SIZES if asked.gpus is None else (asked.gpus,):
         for users in USERS:
             try:

@@ -7,7 +7,7 @@ tables that repeat the first column. Without a width (a pipe, a file) it stays i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -19,6 +19,9 @@ Line: TypeAlias = list[tuple[str, str]]
 """Pieces of text with a style each: "" (plain) or one of rich's."""
 
 GAP = "  "
+Bar: TypeAlias = Callable[[float, int], str]
+"""Draws a share at a width."""
+NARROWEST_BAR, WIDEST_BAR = 8, 20
 NARROWEST = 10
 """A text column is not wrapped to less than this, while columns can move to a further table."""
 
@@ -69,8 +72,8 @@ def numeric(grid: Grid) -> list[bool]:
     return [any(isinstance(row.cells[index], Figure) for row in grid.rows) for index in range(len(grid.columns))]
 
 
-def lines(grid: Grid, width: int | None = None) -> Iterator[Line]:
-    """Yield the lines of a grid: title, header, rows, notes."""
+def lines(grid: Grid, width: int | None = None, bar: Bar | None = None) -> Iterator[Line]:
+    """Yield the lines of a grid: title, header, rows, notes; ``bar`` draws shares beside it where there is room."""
     grid = replace(grid, columns=tuple(map(printable, grid.columns)))
     for line in wrapped(printable(grid.title), width) if grid.title else ():
         yield [(line, "bold")]
@@ -79,7 +82,7 @@ def lines(grid: Grid, width: int | None = None) -> Iterator[Line]:
     for number, panel in enumerate(_panels(floors, width)):
         if number:
             yield []
-        yield from _table(grid, columns, panel, width)
+        yield from _table(grid, columns, panel, width, bar if len(panel) == len(columns) else None)
     for note in grid.notes:
         for line in wrapped(printable(note), width):
             yield [(line, "dim")]
@@ -148,8 +151,12 @@ def _total(widths: list[int]) -> int:
     return sum(widths) + len(GAP) * (len(widths) - 1)
 
 
-def _table(grid: Grid, columns: list[list[str]], panel: list[tuple[int, int]], width: int | None) -> Iterator[Line]:
+def _table(
+    grid: Grid, columns: list[list[str]], panel: list[tuple[int, int]], width: int | None, bar: Bar | None
+) -> Iterator[Line]:
     right = numeric(grid)
+    total = _total([size for _, size in panel])
+    room = min((width or 0) - total - len(GAP), WIDEST_BAR) if bar else 0
     rule = "─" * _total([size for _, size in panel])
     header = [wrapped(grid.columns[index], size) for index, size in panel]
     if any(map(any, header)):
@@ -161,7 +168,12 @@ def _table(grid: Grid, columns: list[list[str]], panel: list[tuple[int, int]], w
         elif row.key == "total":
             yield [(rule, "")]
         texts = [wrapped(columns[index][number], size) for index, size in panel]
-        yield from _cells(texts, panel, right, [_style(row, row.cells[index]) for index, _ in panel])
+        drawn = _cells(texts, panel, right, [_style(row, row.cells[index]) for index, _ in panel])
+        for level, line in enumerate(drawn):
+            if bar and room >= NARROWEST_BAR and not level and row.share and bar(row.share, room):
+                wide = sum(cells(text) for text, _ in line)
+                line.append((" " * (total - wide) + GAP + bar(row.share, room), "cyan"))
+            yield line
 
 
 def _style(row: Row, cell: Cell) -> str:

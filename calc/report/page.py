@@ -34,7 +34,12 @@ Progress = Callable[[str, int, int], None]
 MOST = 8
 NARROW = 4.3
 """Inches across of a chart on a phone, where its text is nearly as large as the page's."""
-CHARTS = ("parameters", "active", "cache", "prefill", "intensity", "complexity", "experts", "latent", "masks")
+CHARTS = (
+    "parameters", "active", "cache", "prefill", "intensity", "complexity", "experts", "latent", "tokens", "masks",
+)  # fmt: skip
+"""Of all models, as far as a chart is about something that they have."""
+ON_DEVICES = ("roofline", "operations", "memory")
+"""Of each model on an accelerator."""
 QUANTITIES = ("params", "params.active", "cache", "state", "flops.prefill", "flops.decode", "complexity")
 ROLES = ("page", "ink", "muted", "rule", "grid")
 """Colours of the themes that the page uses."""
@@ -228,26 +233,38 @@ class _Page:
     def _charts(self) -> Iterator[dict[str, Any]]:
         """Yield the charts that these models have; one that is about something they lack is left out."""
         for name in CHARTS:
-            kind = chart(name)
-            options = {key: value for key, value in self.given.items() if key in kind.takes and key != "context"}
-            if "accelerators" in kind.takes and self.accelerator:
-                options["accelerators"] = [self.accelerator]
+            options = self._options(name)
             chosen, picture = self._picture(name, options)
-            if picture is None or (name == "active" and len(chosen) < 2):
-                continue
-            sizes = ((None, "w"), (_narrow(picture), "n"))
-            wide, narrow = (inline(picture, size, f"{name}-{which}-") for size, which in sizes)
-            self.colours |= {**wide.colours, **narrow.colours}
-            words = [self.words[number] for number in chosen]
-            flags = [word for key in options if key in self.given for word in _flag(_option(key), self.given[key])]
-            flags += ["--accelerator", self.machine] if "accelerators" in options else []
-            yield {
-                "finding": picture.data.finding,
-                "about": kind.about,
-                "wide": _markup(wide.markup),
-                "narrow": _markup(narrow.markup),
-                "command": shlex.join(["calc", "plot", name, *words, *flags]),
-            }
+            if picture is not None and _tells(name, picture, chosen):
+                yield self._figure(name, picture, chosen, options)
+        for name in ON_DEVICES if self.accelerator else ():
+            options = self._options(name)
+            for number, model in enumerate(self.models):
+                if self._fits(name, number, options):
+                    yield self._figure(name, plot(name, [model], **options), [number], options)
+
+    def _options(self, name: str) -> dict[str, Any]:
+        """Return the options that a chart takes; without a context of its own it shows its usual range."""
+        taken = chart(name).takes
+        options = {key: value for key, value in self.given.items() if key in taken and key != "context"}
+        if "accelerators" in taken and self.accelerator:
+            options["accelerators"] = [self.accelerator]
+        return options
+
+    def _figure(self, name: str, picture: Picture, chosen: list[int], options: dict[str, Any]) -> dict[str, Any]:
+        prefix = "-".join(map(str, (name, *chosen)))
+        sizes = ((None, "w"), (_narrow(picture), "n"))
+        wide, narrow = (inline(picture, size, f"{prefix}-{which}-") for size, which in sizes)
+        self.colours |= {**wide.colours, **narrow.colours}
+        flags = [word for key in options if key in self.given for word in _flag(_option(key), self.given[key])]
+        flags += ["--accelerator", self.machine] if "accelerators" in options else []
+        return {
+            "finding": picture.data.finding,
+            "about": chart(name).about,
+            "wide": _markup(wide.markup),
+            "narrow": _markup(narrow.markup),
+            "command": shlex.join(["calc", "plot", name, *(self.words[number] for number in chosen), *flags]),
+        }
 
     def _picture(self, name: str, options: dict[str, Any]) -> tuple[list[int], Picture | None]:
         """Return the numbers of the models that a chart can show, and the chart of them."""
@@ -287,6 +304,12 @@ class _Page:
             "fit": table(_fit(self.costs, accelerator)),
             "phases": phases,
         }
+
+
+def _tells(name: str, picture: Picture, chosen: list[int]) -> bool:
+    """Tell whether a chart says something here: one point, or causal masks alone, do not."""
+    masks = name != "masks" or any(panel.title != "causal" for panel in picture.data.panels)
+    return masks and (name != "active" or len(chosen) > 1)
 
 
 def _narrow(picture: Picture) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from calc.charts.terminal import bar
 from calc.report.layout import lines
 from calc.results import Result
 
@@ -15,5 +16,5 @@ def write(result: Result) -> None:
     for index, grid in enumerate(result.grids):
         if index:
             out.print()
-        for line in lines(grid, out.width):
+        for line in lines(grid, out.width, bar):
             out.print(Text.assemble(*line), soft_wrap=True)

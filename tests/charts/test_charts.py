@@ -20,6 +20,7 @@ from PIL import Image
 import calc
 from calc.charts import KINDS
 from calc.charts import balance as balance_chart
+from calc.charts import day as day_chart
 from calc.charts import price as price_chart
 from calc.charts import tradeoff as tradeoff_chart
 from calc.charts.chart import chart
@@ -56,6 +57,7 @@ OF: dict[str, tuple[str, ...]] = {
     "training": ("gpt2-xl",),
     "tradeoff": ("qwen3-30b-a3b",),
     "price": ("gpt-oss-20b",),
+    "day": ("llama-3-8b",),
     "tokens": ("llava-1.5-7b", "gemma-3-4b", "qwen2.5-vl-7b", "llama-4-scout", "paligemma-3b-pt-224"),
     "latent": LATENT,
     "masks": MASKED,
@@ -328,6 +330,23 @@ def test_prices_are_those_of_the_cheapest_deployments() -> None:
     assert min(prices) in [pytest.approx(price) for price in bars.x]
     assert bars.low is not None
     assert bars.low[0] < bars.x[0]
+
+
+def test_a_day_takes_whole_copies_for_its_traffic() -> None:
+    data = plotted("day", "llama-3-8b", gpus=1, accelerators=["h100-sxm"])
+    (line,) = data.panel.series
+    best = max(
+        (
+            calc.serve("llama-3-8b", "h100-sxm", gpus=1, input_tokens=2048, output_tokens=256, concurrency=users)
+            for users in (1, 16)
+        ),
+        key=lambda found: found.requests_per_s or 0,
+    )
+    copies = [math.ceil(day_chart.traffic(hour) / (best.requests_per_s or 1)) for hour in line.x]
+    assert list(line.y) == copies
+    assert max(line.y) == line.y[line.x.index(15.0)]
+    share = sum(line.y[:-1]) / (len(line.y) - 1) / max(line.y)
+    assert f"{share:.0%} of what its peak" in data.finding
 
 
 def test_the_scaling_frontier_is_each_laws_optimum() -> None:
