@@ -465,7 +465,8 @@ def listing(search: str = "") -> Result:
     rows, records = [], []
     for model in catalog.all_models():
         params = model.params()
-        kinds = ", ".join(dict.fromkeys(block.label for block in model.blocks() if block.name in ("attention", "ffn")))
+        labels = [block.label for block in model.blocks() if block.name in ("patches", "attention", "ffn")]
+        kinds = ", ".join(dict.fromkeys([*labels, *(f"{tower.modality} tower" for tower in model.tower)]))
         if search.lower() not in f"{model.name} {model.title} {kinds}".lower():
             continue
         entry = {

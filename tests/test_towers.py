@@ -86,3 +86,9 @@ def test_it_is_shown_compared_and_taken_apart() -> None:
 def test_what_is_no_tower_is_refused(name: str, words: str) -> None:
     with pytest.raises(CalcError, match=words):
         catalog.load(name)
+
+
+def test_presets_are_found_by_what_they_read() -> None:
+    found = {entry["name"] for entry in calc.listing("image tower").data["models"]}
+    assert {"gemma-3-4b", "llama-4-scout", "qwen3-vl-8b"} <= found
+    assert "llama-3-8b" not in found
