@@ -296,7 +296,10 @@ def _layout(model: Model, gpus: int, tp: int | None, pp: int, ep: int, dp: int |
         dp = max(gpus // (tp * pp), 1)
     if tp * pp * dp != gpus:
         raise SpecError(f"tp·pp·dp = {tp}·{pp}·{dp} = {tp * pp * dp} is not the number of devices, {gpus}")
-    return Layout(tp=tp, pp=pp, dp=dp, ep=ep, expert_tp=1 if 1 < ep <= tp and tp % ep == 0 and ep == tp else None)
+    if ep == 1:
+        return Layout(tp=tp, pp=pp, dp=dp)
+    # ranks beyond those that share the experts divide each expert's width
+    return Layout(tp=tp, pp=pp, dp=dp, ep=ep, expert_tp=max(tp // ep, 1))
 
 
 def _checked(asked: Asked, experts_on: str, accepted: float | None) -> None:

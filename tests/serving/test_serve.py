@@ -205,6 +205,13 @@ def test_it_does_not_fit_is_exit_0_unless_it_must() -> None:
     assert run("llama-3.1-70b").exit_code == 2
 
 
+@pytest.mark.parametrize(("tp", "dp", "ep"), [(8, 1, 2), (8, 1, 8), (4, 2, 8), (1, 8, 8), (2, 4, 8)])
+def test_experts_are_shared_in_every_way(tp: int, dp: int, ep: int) -> None:
+    found = ask("qwen3-30b-a3b", gpus=8, tp=tp, dp=dp, ep=ep, concurrency=32)
+    assert found.fits
+    assert found.memory.weights.stored < 0.62 * found.asked.model.weight_bytes("bf16")
+
+
 def test_it_is_public() -> None:
     assert calc.serve is serve
     assert calc.Serving is Serving
