@@ -251,6 +251,10 @@ def serve(
     """
     loaded = catalog.load(model)
     device = catalog.load_accelerator(accelerator)
+    if isinstance(prefill_gpus, bool) or not isinstance(prefill_gpus, int) or not 0 <= prefill_gpus < max(gpus, 1):
+        raise SpecError(
+            f"prefill_gpus = {prefill_gpus!r} is not a number of devices that leaves some of {gpus} to decode"
+        )
     layout = _layout(loaded, gpus - prefill_gpus, tp, pp, ep, dp)
     asked = Asked(
         model=loaded,
@@ -310,8 +314,14 @@ def _checked(asked: Asked, experts_on: str, accepted: float | None) -> None:
             raise SpecError(f"{name} = {value!r} is not a whole number of 1 or more")
     for name in ("concurrency", "rate", "usd_per_hour"):
         value = getattr(asked, name)
-        if value is not None and not 0 < value < 1e12:
+        if value is not None and (isinstance(value, bool) or not 0 < value < 1e12):
             raise SpecError(f"{name} = {value!r} is not a positive number")
+    for name in ("batched_tokens", "sequences"):
+        value = getattr(asked.settings, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise SpecError(f"{name} = {value!r} is not a whole number of 1 or more")
+    if not 0 <= asked.skew < 100:
+        raise SpecError(f"skew = {asked.skew!r} is not an exponent of Zipf's law from 0 on")
     if asked.concurrency is not None and asked.rate is not None:
         raise SpecError("concurrency and rate are two kinds of load: give one of them")
     if asked.concurrency is not None and asked.concurrency < 1:
@@ -327,7 +337,7 @@ def _checked(asked: Asked, experts_on: str, accepted: float | None) -> None:
         )
     if asked.guesses and not 1 <= asked.accepted <= asked.guesses + 1:
         raise SpecError(f"accepted = {asked.accepted} is not between 1 and guesses + 1 = {asked.guesses + 1}")
-    if asked.prefill_gpus and (asked.prefill_gpus % (asked.layout.tp * asked.layout.pp) or asked.prefill_gpus < 0):
+    if asked.prefill_gpus % (asked.layout.tp * asked.layout.pp):
         size = asked.layout.tp * asked.layout.pp
         raise SpecError(f"prefill_gpus = {asked.prefill_gpus} is no multiple of the {size} devices of a copy")
     dtype(asked.cache_dtype)

@@ -226,7 +226,7 @@ def _conditions(serving: Serving) -> Iterator[str]:
     deployment = serving.deployment
     yield (
         f"{copies}; steps of at most {deployment.batched_tokens:,} tokens and {deployment.sequences:,} sequences; "
-        f"prompts {prompts}"
+        f"prompts {'are read by other devices' if asked.prefill_gpus else prompts}"
     )
     price = asked.accelerator.price
     if asked.usd_per_hour is None and price is not None:
