@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from calc.model import Pass as Pass
     from calc.objectives import objective as objective
     from calc.parallel import Layout as Layout
+    from calc.planning import fleet as fleet
+    from calc.planning import plan as plan
     from calc.reasoning import adapt as adapt
     from calc.reasoning import reason as reason
     from calc.reasoning import speculate as speculate
@@ -76,6 +78,7 @@ _HOMES = {
     "experts": "calc.scaling",
     "explain": "calc.symbolic",
     "find_accelerator": "calc.identify",
+    "fleet": "calc.planning",
     "formula": "calc.symbolic",
     "formulas": "calc.symbolic",
     "granular_optimum": "calc.scaling",
@@ -88,6 +91,7 @@ _HOMES = {
     "load_accelerator": "calc.catalog",
     "objective": "calc.objectives",
     "operation_table": "calc.views",
+    "plan": "calc.planning",
     "plot": "calc.charts",
     "prove": "calc.validate",
     "reason": "calc.reasoning",
@@ -121,6 +125,7 @@ __all__ = [
     "experts",
     "explain",
     "find_accelerator",
+    "fleet",
     "formula",
     "formulas",
     "granular_optimum",
@@ -133,6 +138,7 @@ __all__ = [
     "load_accelerator",
     "objective",
     "operation_table",
+    "plan",
     "plot",
     "prove",
     "reason",

@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "speculate": "Show what speculative decoding gives.",
     "adapt": "Show the cost of tokens that leave layers out.",
     "serve": "Show what a deployment gives its users, and what it costs.",
+    "plan": "Find the cheapest deployments that meet objectives.",
     "report": "Write an HTML page about models.",
     "import": "Turn a config.json into a preset.",
     "accuracy": "Compare modelled figures with published measurements.",

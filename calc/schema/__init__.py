@@ -19,6 +19,7 @@ from calc.schema.formulas import Crossover, Formula, Formulas
 from calc.schema.kernels import Kernels
 from calc.schema.models import Compare, List, Operations, Show
 from calc.schema.objectives import Objective
+from calc.schema.planning import Fleet, Plan
 from calc.schema.plots import Charts, Gallery, Plot
 from calc.schema.proofs import Validate
 from calc.schema.reasoning import Adapt, Reason, Speculate
@@ -53,6 +54,8 @@ DOCUMENTS: dict[str, type[Answer]] = {
     "experts": Experts,
     "lengths": Lengths,
     "serve": Serve,
+    "plan": Plan,
+    "fleet": Fleet,
     "engines": Engines,
     "reason": Reason,
     "speculate": Speculate,

@@ -13,6 +13,7 @@ from calc.hardware import Accelerator
 from calc.model import Model
 from calc.parallel import Layout
 from calc.records import Record, named_record
+from calc.serving.apart import prompt_wait, transfer_s
 from calc.serving.cache import Capacity
 from calc.serving.deployment import Deployment, Settings
 from calc.serving.engines import Engine, load_engine
@@ -425,9 +426,8 @@ def _apart(asked: Asked, deployment: Deployment, limits: Limits, transfer: float
         rate = min(float(found.rate), 0.999 * most_read)
         if float(found.rate) > rate:
             found = decoding.at_rate(rate)
-    load = min(rate / most_read, 0.999)
     each = readers / asked.copies / most_read
-    reading = each + load / (1 - load) * each * (1 + work.variation**2) / 2
+    reading = each + prompt_wait(rate / most_read, each, work.variation)
     stable = bool(found.stable) and rate < most_read
     saturation = min(float(found.saturation), most_read)
     first = reading + asked.engine.request_s + float(found.queue) if stable else float("inf")
@@ -442,9 +442,7 @@ def _transfer(asked: Asked, deployment: Deployment) -> float:
     if not asked.prefill_gpus and not (asked.cached and asked.cached_on == "host"):
         return 0.0
     if asked.prefill_gpus:
-        held = deployment.capacity(asked.input_tokens)
-        span = asked.accelerator.node_size + 1 if asked.gpus > asked.accelerator.node_size else asked.gpus
-        return float(held.logical_bytes) / float(asked.accelerator.link(span).bytes_per_s)
+        return transfer_s(deployment, asked.input_tokens, asked.gpus)
     held = deployment.capacity(max(int(asked.cached * asked.input_tokens), 1))
     return float(held.logical_bytes) / HOST_LINK_BYTES_PER_S
 

@@ -20,6 +20,7 @@ All functions take numbers or numpy arrays.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from calc.algebra import Number, ceil_div, if_at_most, maximum, minimum
@@ -155,7 +156,7 @@ class Replica:
 
         Beyond saturation it is the state with all places taken: ``stable`` is False and the wait infinite.
         """
-        most, full = self._closed(self.limits.sequences)
+        most, full = self._full
         served = minimum(rate, NEARLY * most)
         step = full.decode.seconds * 1.0
         mean = full
@@ -174,6 +175,16 @@ class Replica:
     def prompt_rate(self) -> Number:
         """Return the requests per second of an engine that only reads prompts (disaggregated prefill)."""
         return 1 / self._mean(0.0 * self.work.new, 1.0).each
+
+    @cached_property
+    def _full(self) -> tuple[Number, _Mean]:
+        """The rate at which all places are taken, and the mean step there."""
+        return self._closed(self.limits.sequences)
+
+    def waiting_chance(self, rate: Number) -> Number:
+        """Return the chance that a request waits at all at ``rate``: ρ^(√(2(k+1)) − 1), as in ``_wait``."""
+        load = minimum(rate / self._full[0], NEARLY)
+        return load ** ((2 * (self.limits.sequences + 1)) ** 0.5 - 1)
 
     def _closed(self, places: Number) -> tuple[Number, _Mean]:
         """Return the rate at which ``places`` are always taken, and the mean step there."""
