@@ -129,8 +129,8 @@ def _there(value: Number) -> Number:
 def grid(most: float) -> Values:
     """Return whole numbers from 1 to at least ``most``: every one at first, then PER_OCTAVE for a factor of two.
 
-    >>> grid(18).tolist()[-3:]
-    [15.0, 16.0, 18.0]
+    >>> grid(19).tolist()[-3:]
+    [16.0, 18.0, 20.0]
     """
     import numpy as np
 
