@@ -211,7 +211,7 @@ class _Estimate:
         self.held: dict[str, tuple[Number, Number, Number, Number]] = {}
         self.mixed = self.precision.master > 0
         self.fp32_weights = framework.fp32_weights and self.mixed
-        model = run.model if framework.ties else _untied(run.model)
+        model = run.model if framework.ties else untied(run.model)
         self.split = split(model, _piped(run.layout), run.mtp)
         own = 0 if framework.gradients_added else self.precision.compute
         arguments = (model, divided(run.layout), run.context, self.keeping)
@@ -327,7 +327,7 @@ class _Estimate:
         outputs = sent * flight if framework.stage_outputs_stay and index < self.layout.pp - 1 else 0
         activations = layers * flight + ends + outputs
         buffers = framework.bucket_bytes + self._stand_ins(members) + self._gathered(members)
-        buffers = buffers + sent * self._received(index)
+        buffers = buffers + sent * self._received(index) + self._dequantised(members)
         stays = framework.gradients_stay or run.micro_batches > 1
         # gradients that are made as the backward pass goes replace activations
         early = gradients if stays and not run.step_in_backward else 0
@@ -382,6 +382,14 @@ class _Estimate:
         if framework.shared_loss_bytes is not None and self.layout.tp > 1:
             return framework.shared_loss_bytes
         return framework.fused_loss_bytes if self.run.fused_loss else framework.loss_bytes
+
+    def _dequantised(self, members: list[tuple[Shape, Number]]) -> Number:
+        """Return the bytes of the largest quantised matrix while it multiplies."""
+        if self.run.adapters is None or self.run.frozen_form is None:
+            return 0
+        matrices = [each for shape, _ in members for each in shape.stored if each.matrix and not each.looked_up]
+        each = self.framework.dequantised_copies * self.precision.compute
+        return max((each * matrix.elements / matrix.matrices for matrix in matrices), default=0)
 
     def _received(self, index: int) -> int:
         """Return the buffers for what other stages send, in micro-batches' streams."""
@@ -493,7 +501,7 @@ def _piped(layout: Layout) -> Layout:
     )
 
 
-def _untied(model: Model) -> Model:
+def untied(model: Model) -> Model:
     """Return a model whose head has a table of its own."""
     if model.head is None or not model.head.tied:
         return model

@@ -14,9 +14,11 @@ from calc.errors import CalcError
 from calc.identify import find_accelerator
 from calc.measured.models import compact, model_of
 from calc.measured.rows import Measurement, NotModelled, Prediction
-from calc.memory import Run, TrainingMemory, memory_of
+from calc.memory import Run, TrainingMemory, load_framework, memory_of
+from calc.memory.shape import bytes_of, place, shapes
+from calc.memory.training import untied
 from calc.parallel import Layout
-from calc.saved import Adapters, Recompute
+from calc.saved import Adapters, Keeping, Recompute
 from calc.units import GIB
 
 QUANTITY = "training.memory"
@@ -50,6 +52,8 @@ def predict(row: Measurement) -> Prediction | None:
     metric = row.metric.lower()
     if "memory" not in metric and "optimizer" not in metric:
         return None
+    if "inference" in row.text("task") and framework_of(row) == "litgpt":
+        return Prediction("serving.memory", _generating(row) / UNITS[row.unit.lower()])
     if _serves(row):
         return None
     if "pct_of" in metric:
@@ -84,7 +88,7 @@ def _shown(row: Measurement, memory: TrainingMemory) -> float:
     metric, source = row.metric.lower(), row.source.lower()
     if "first_or_last_stage" in metric or "nvidia_smi" in metric:
         return float(memory.total)
-    if "allocated" in metric or "litgpt" in source:
+    if "allocated" in metric or "litgpt" in source:  # which prints max_memory_allocated
         return float(memory.allocated)
     return float(memory.reserved)
 
@@ -247,10 +251,7 @@ def _litgpt(row: Measurement) -> tuple[Run, int]:
     hub = row.first("config") is not None
     # a configuration of the hub says itself on how many devices it runs, whatever the machine holds
     devices = _hub_entry(row)["devices"] if hub and "full" in task else 1 if hub else _devices(row)
-    quantised = row.text("quantization")
-    form = None
-    if "nf4" in quantised or "qlora" in task:
-        form = "nf4" if "dq" in quantised else "nf4-single"
+    form = _quantised(row)
     full = "full" in task
     run = Run(
         model=model_of(row),
@@ -275,6 +276,37 @@ def _hub_entry(row: Measurement) -> dict[str, Any]:
             if key in map(compact, entry["models"]):
                 found |= entry
     return found
+
+
+GENERATED = 50
+"""New tokens of LitGPT's generate script by default, which allocates the cache for them and the prompt."""
+PROMPT = 8
+"""Tokens of its default prompt, "What food do llamas eat?"."""
+
+
+def _generating(row: Measurement) -> float:
+    """Return what LitGPT's generate script holds: weights, cache, and of quantised ones the largest matrix in 16 bits.
+
+    bitsandbytes quantises linear layers, the head among them, and dequantises one while it multiplies.
+    """
+    model, form = untied(model_of(row)), _quantised(row)
+    weights = largest = 0
+    for shape in shapes(model, Layout(), PROMPT, Keeping(), "none", 0, mtp=False).values():
+        repeat = next(block.repeat for block in model.blocks() if place(block) == shape.path)
+        for stored in shape.stored:
+            frozen = form is not None and stored.matrix and not stored.looked_up
+            weights += repeat * (bytes_of(form, stored) if frozen and form else 2 * stored.elements)
+            largest = max(largest, 2 * stored.elements if frozen else 0)
+    copies = load_framework("litgpt").dequantised_copies
+    return float(weights + copies * largest + model.cache(PROMPT + GENERATED).bytes)
+
+
+def _quantised(row: Measurement) -> str | None:
+    """Return the number format of a row's quantised weights, or None."""
+    text = row.text("quantization")
+    if "nf4" not in text and "qlora" not in row.text("task", "method"):
+        return None
+    return "nf4" if "dq" in text else "nf4-single"
 
 
 def _litgpt_adapters(row: Measurement, task: str, *, quantised: bool) -> Adapters:
