@@ -19,6 +19,7 @@ from calc.records import Record, named_record
 from calc.results import Cell, Figure, Grid, Result, Row
 from calc.roofline import Efficiency, KernelTime, Launch, time_pass
 from calc.roofline.calibrated import Calibration, load_calibration
+from calc.roofline.efficiency import generation
 from calc.units import figure
 
 TimedPhase: TypeAlias = Literal["prefill", "decode", "train"]
@@ -98,7 +99,10 @@ def kernel_table(
         "error": {name: value for name, value in asdict(error).items() if name != "bias"},
     }
     return Result(
-        kind="kernels", data=data, grids=(_grid(loaded, asked, phase, tp, ranked, timed),), notes=_notes(timed)
+        kind="kernels",
+        data=data,
+        grids=(_grid(loaded, asked, phase, tp, ranked, timed),),
+        notes=_notes(timed, calibration is not None),
     )
 
 
@@ -276,5 +280,9 @@ def _footer(timed: Timed, phase: str, setting: Setting) -> tuple[str, ...]:
     )
 
 
-def _notes(timed: Timed) -> tuple[str, ...]:
-    return (f"times are modelled: {timed.error.text()}; collectives between devices are not in the table",)
+def _notes(timed: Timed, calibrated: bool) -> tuple[str, ...]:
+    said = f"times are modelled: {timed.error.text()}; collectives between devices are not in the table"
+    if calibrated or generation(timed.accelerator):
+        return (said,)
+    other = f"no operator was measured on {timed.accelerator.title} or its like: its times may be further off than that"
+    return said, other

@@ -132,3 +132,13 @@ def test_a_phase_that_is_none_is_refused() -> None:
         calc.kernel_table("llama-3-8b", "h100-sxm", phase="dream")  # type: ignore[arg-type]
     with pytest.raises(CalcError, match="name an accelerator"):
         calc.kernel_table("llama-3-8b")
+
+
+def test_a_device_of_large_cores_is_bound_by_memory_at_a_decode_step() -> None:
+    for name in ("tpu-v5p", "tpu-v6e", "trainium2", "mi300x", "m2-max"):
+        found = calc.kernel_table("llama-3-8b", name, phase="decode", context=4096)
+        weights = 15e9 / load_accelerator(name).memory_bytes_per_s
+        assert weights < found.data["total"]["seconds"] < 2.5 * weights, name
+        assert any("may be further off" in note for note in found.notes)
+    assert len(calc.kernel_table("llama-3-8b", "h100-sxm").notes) == 1
+    assert len(calc.kernel_table("llama-3-8b", "tpu-v5p", calibration=calibration()).notes) == 1

@@ -7,7 +7,7 @@ from typing import Final
 from calc.algebra import Number, ceil_div, if_at_most, maximum, minimum
 from calc.hardware import Accelerator
 from calc.kernels import Kernel
-from calc.roofline.efficiency import Efficiency, sustained
+from calc.roofline.efficiency import DEFAULT_CLOCK, Efficiency, cores_of, sustained
 
 STEP: Final = 128
 """Keys that a flash attention loads at once, and queries of one block."""
@@ -28,7 +28,7 @@ def attention_times(kernel: Kernel, accelerator: Accelerator, constants: Efficie
     kernel adds the parts up.
     """
     peak, rate = sustained(accelerator, kernel.form, constants)
-    cores, clock = accelerator.n_cores or 1, accelerator.clock_hz or 1e9
+    cores, clock = cores_of(accelerator), accelerator.clock_hz or DEFAULT_CLOCK
     backward = kernel.direction == "backward"
     share = constants.attention * (constants.attention_backward if backward else 1)
     share = share * if_at_most(kernel.head_dim, kernel.value_dim, 1.0, constants.attention_uneven)

@@ -166,6 +166,26 @@ def efficiency(accelerator: Accelerator, attention: AttentionKernel = "default")
     return replace(constants, attention=own) if own else constants
 
 
+LARGEST_CORE: Final = 8192
+"""FLOP that a core multiplies in a clock at most, in 16 bits: Blackwell's. A larger one (a systolic array of a TPU)
+counts as several, since the constants of a core are those of such cores."""
+
+
+def cores_of(accelerator: Accelerator) -> int:
+    """Return the cores that tiles of work are dealt out to.
+
+    >>> from calc.catalog import load_accelerator
+    >>> cores_of(load_accelerator("h100-sxm")), cores_of(load_accelerator("tpu-v5p")) > 16
+    (132, True)
+    """
+    a_clock = accelerator.flops[accelerator.half()] / (accelerator.clock_hz or DEFAULT_CLOCK)
+    return max(accelerator.n_cores or 1, round(a_clock / LARGEST_CORE))
+
+
+DEFAULT_CLOCK: Final = 1e9
+"""Hz, where none is stated."""
+
+
 def sustained(accelerator: Accelerator, form: str, constants: Efficiency) -> tuple[float, float]:
     """Return (peak, sustained) FLOP/s of long matrix products in a format, before any effect of shape.
 

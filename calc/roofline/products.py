@@ -8,7 +8,7 @@ from calc.algebra import Number, ceil_div, if_at_most, maximum, minimum
 from calc.hardware import Accelerator
 from calc.kernels import Kernel
 from calc.records import Record, named_record
-from calc.roofline.efficiency import Efficiency, sustained
+from calc.roofline.efficiency import DEFAULT_CLOCK, Efficiency, cores_of, sustained
 
 TILES: Final = (
     (16, 64), (16, 128), (32, 64), (32, 128), (64, 32), (64, 64), (64, 128), (64, 256), (128, 64), (128, 96),
@@ -61,11 +61,11 @@ def product_times(kernel: Kernel, accelerator: Accelerator, constants: Efficienc
     with few tiles / what so few cores can take. start: a product whose sum is cut needs a second kernel to add up.
     """
     peak, rate = sustained(accelerator, kernel.form, constants)
-    cores = accelerator.n_cores or 1
+    cores = cores_of(accelerator)
     rates = _Rates(
         sustained=rate,
         core=constants.issue * peak / cores,
-        core_load=constants.core_bytes_per_clock * (accelerator.clock_hz or 1e9),
+        core_load=constants.core_bytes_per_clock * (accelerator.clock_hz or DEFAULT_CLOCK),
         stream=constants.memory * accelerator.memory_bytes_per_s,
         cores=cores,
         element=max(kernel.operand_bits, 4) / 8,
