@@ -6,9 +6,9 @@ Every function takes Python integers (exact), numpy float64 arrays (a sweep) or 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib import import_module
 from typing import Any, TypeAlias
 
 Number: TypeAlias = Any
@@ -25,7 +25,7 @@ def _library(*values: Number) -> Any | None:
     roots = {type(value).__module__.partition(".")[0] for value in values}
     for name in ("sympy", "numpy"):
         if name in roots:
-            return import_module(name)
+            return sys.modules[name]  # loaded, since a value comes from it
     return None
 
 

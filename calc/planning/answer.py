@@ -47,10 +47,12 @@ class Choice(Record):
     usd_per_million_output_tokens: float | None
     """All that is paid, prompts' part too, over what is written."""
 
-    def text(self) -> str:
-        """Say it in a few words: accelerator, units, what a unit is."""
+    def text(self, *, form: bool = True, engine: bool = False) -> str:
+        """Say it in a few words: accelerator, units, what a unit is; the weights' format and the engine if asked."""
         count = f"{self.reading_units} + {self.units}" if self.reading_units else f"{self.units}"
-        return f"{self.family.accelerator.name} {count} × {self.family.unit()}"
+        unit = self.family.unit() if form else self.family.degrees()
+        words = f"{self.family.accelerator.name} {count} × {unit}"
+        return f"{words} {self.family.engine.name}" if engine else words
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract."""

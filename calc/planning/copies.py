@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +76,7 @@ class Unit:
     @cached_property
     def decoder(self) -> Replica:
         """One copy that only decodes."""
-        work = replace(self.work, cached=self.work.input_tokens - 1)
-        return Replica(self.deployment.steps, work, self.deployment.limits(self.work))
+        return self.replica.only_decoding()
 
     @cached_property
     def prompts_per_s(self) -> float:

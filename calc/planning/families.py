@@ -48,10 +48,13 @@ class Family(Record):
 
     def unit(self) -> str:
         """Say what a unit is: its layout and the format of its weights."""
+        return f"{self.degrees()} {self.weights_dtype.removesuffix(LINEAR)}"
+
+    def degrees(self) -> str:
+        """Say the layout: degrees above one."""
         layout = self.layout
-        degrees = {"tp": layout.tp, "pp": layout.pp, "dp": layout.dp, "ep": layout.ep}
-        parts = [f"{name}{degree}" for name, degree in degrees.items() if degree > 1 or name == "tp"]
-        return " ".join([*parts, self.weights_dtype.removesuffix(LINEAR)])
+        every = {"tp": layout.tp, "pp": layout.pp, "dp": layout.dp, "ep": layout.ep}
+        return " ".join(f"{name}{degree}" for name, degree in every.items() if degree > 1) or "tp1"
 
     def apart(self) -> Iterator[Family]:
         """Yield the family with prompts read elsewhere, in every proportion; none where no link carries the cache."""

@@ -221,10 +221,11 @@ class Search:
         if (now := self._best()) is None:
             return {}
         best, unit = now
-        wanted = sorted({*SHOWN_QUANTILES, self.question.wanted.quantile})
+        wanted = sorted({*SHOWN_QUANTILES, self.question.wanted.quantile})  # the order of the answer
         units, readers = np.array([best.units]), np.array([best.family.readers])
         states = {at: self._states(unit, units, readers, best.rate, at) for at in wanted}
-        return {at: (float(each.ttft[0]), float(each.tpot[0])) for at, each in states.items()}
+        times = {at: (float(each.ttft[0]), float(each.tpot[0])) for at, each in states.items()}
+        return times | {self.question.wanted.quantile: (best.ttft_s, best.tpot_s)}
 
 
 def _rank(one: Choice) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from calc.planning.answer import DAYS, NOT_MODELLED, Choice, Plan, Point, Rejected
@@ -28,18 +28,22 @@ def _choices(plan: Plan) -> Grid:
         f"{plan.title}: {plan.demand.rate:,g} requests/s of {lengths.input_tokens:,.0f} + {lengths.output_tokens:,.0f} "
         f"tokens, TTFT ≤ {wanted.ttft:g} s, TPOT ≤ {1000 * wanted.tpot:g} ms at p{100 * wanted.quantile:g}"
     )
-    several = len({one.family.engine.name for one in plan.choices}) > 1
-    rows = [_choice(number, one, several) for number, one in enumerate(shown(plan.choices), start=1)]
+    rows = [_choice(number, one, _named(plan)) for number, one in enumerate(shown(plan.choices), start=1)]
     if not rows:
         rows = [Row("none", (f"nothing of up to {plan.max_gpus:,} GPUs would do", *(None,) * 6))]
-    columns = ("deployment", "GPUs", "TTFT", "TPOT", "load", "USD/h", "USD/M out")
+    columns = ("deployment", "GPUs", "TTFT", "TPOT", "load", "USD/h", "USD/M")
     return Grid(title, columns, tuple(rows), tuple(_notes(plan)))
 
 
-def _choice(number: int, one: Choice, engine: bool) -> Row:
-    name = f"{one.text()} {one.family.engine.name}" if engine else one.text()
+def _named(plan: Plan) -> Mapping[str, bool]:
+    """Return what the name of a deployment must say, because choices differ in it."""
+    formats = {one.family.weights_dtype for one in plan.choices}
+    return {"form": len(formats) > 1, "engine": len({one.family.engine.name for one in plan.choices}) > 1}
+
+
+def _choice(number: int, one: Choice, named: Mapping[str, bool]) -> Row:
     cells = (
-        name, Figure(one.gpus), _seconds(one.ttft_s), _seconds(one.tpot_s),
+        one.text(**named), Figure(one.gpus), _seconds(one.ttft_s), _seconds(one.tpot_s),
         Figure(one.rate / one.saturation, "percent", "modelled"), Figure(one.usd_per_hour),
         Figure(one.usd_per_million_output_tokens, "", "modelled"),
     )  # fmt: skip
@@ -75,7 +79,10 @@ def _notes(plan: Plan) -> Iterator[str]:
     unpriced = sorted({_accelerator(one) for one in plan.choices if one.usd_per_hour is None})
     if unpriced:
         yield f"no price is known of {', '.join(unpriced)}: ranked last, by GPUs"
-    yield "load: requests over those at which the queue grows without end; prices: calc show ACCELERATOR"
+    if plan.best and not _named(plan)["form"]:
+        yield f"weights in {plan.best.family.weights_dtype}"
+    yield "load: requests over those at which the queue grows without end"
+    yield "USD/M: a million output tokens, with all that is paid; prices: calc show ACCELERATOR"
     yield f"not modelled: {NOT_MODELLED}"
 
 
@@ -120,7 +127,7 @@ def _front(plan: Plan) -> Grid:
         Row(
             f"front.{number}",
             (
-                point.choice.text(), Figure(point.choice.gpus), Figure(point.per_user, "", "modelled"),
+                point.choice.text(**_named(plan)), Figure(point.choice.gpus), Figure(point.per_user, "", "modelled"),
                 Figure(point.per_gpu, "", "modelled"),
             ),
         )

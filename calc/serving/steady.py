@@ -172,6 +172,13 @@ class Replica:
         queue = if_at_most(rate, NEARLY * most, wait, float("inf"))
         return self._steady(served, mean, queue, most, if_at_most(rate, NEARLY * most, False, True), stable=stable)
 
+    def only_decoding(self) -> Replica:
+        """Return the engine to which prompts come read, but for their last token, which yields the first of answers."""
+        work = replace(self.work, cached=self.work.input_tokens - 1)
+        found = Replica(self.steps, work, self.limits, accepted=self.accepted, width=self.width)
+        found.table = self.table.with_prompts(found._chunked)
+        return found
+
     def prompt_rate(self) -> Number:
         """Return the requests per second of an engine that only reads prompts (disaggregated prefill)."""
         return 1 / self._mean(0.0 * self.work.new, 1.0).each

@@ -71,6 +71,15 @@ class StepTable:
         self.steps, self.context, self.width, self.chunked = steps, context, width, chunked
         self.most_sequences, self.most_tokens = _top(sequences), _top(tokens)
 
+    def with_prompts(self, chunked: Callable[[Any], tuple[Any, Any, Any]]) -> StepTable:
+        """Return the table with prompts made up another way; the parts that prompts have no part in are shared."""
+        found = StepTable(
+            self.steps, context=self.context, width=self.width, sequences=self.most_sequences, tokens=self.most_tokens,
+            chunked=chunked,
+        )  # fmt: skip
+        found.shared, found.decode, found.head = self.shared, self.decode, self.head
+        return found
+
     def time(self, sequences: Number, tokens: Number = 0.0, finishing: Number = 0.0) -> StepTime:
         """Return the step of ``sequences`` that decode and ``tokens`` of prompts, of which ``finishing`` end."""
         rows = sequences * self.width + finishing
