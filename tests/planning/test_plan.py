@@ -143,11 +143,12 @@ def test_every_whole_number_of_units_is_looked_at() -> None:
     assert found.evaluated == sum(16 // width for width in (1, 2, 4, 8)) + 1  # eight wide, in two stages
 
 
-def test_large_fleets_are_searched_in_steps_and_exactly() -> None:
+def test_large_fleets_are_searched_in_steps_and_then_one_by_one() -> None:
     options = {"rate": 100_000, "disaggregated": False, "weights_dtype": "fp8-linear", "max_gpus": 20_000}
     best = small(**options).best
     assert best.units > 1024
-    again = small(**{**options, "max_gpus": best.gpus - best.family.devices})
+    # the fixed point of a load comes to rest within 0.2 %: as close is the least number of units
+    again = small(**{**options, "max_gpus": int(0.996 * best.gpus)})
     assert not [one for one in again.choices if one.family.layout == best.family.layout]
 
 
