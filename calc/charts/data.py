@@ -154,7 +154,7 @@ def _grid(data: ChartData, number: int, panel: Panel) -> Grid:
     notes = notes if number == len(data.panels) - 1 else ()
     if panel.cells is not None:
         return _matrix(title, panel, notes)
-    columns = ("series", panel.x.label, panel.y.label)
+    columns = ("series", panel.x.label or "value", panel.y.label)
     rows = tuple(
         Row(f"{each.name}.{index}", (each.name, _cell(panel.x, x), _value(panel.y, each, index)))
         for each in panel.series

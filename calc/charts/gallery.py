@@ -25,13 +25,22 @@ def list_charts() -> Result:
     rows, records = [], []
     for name in KINDS:
         kind = chart(name)
-        count = "none" if not kind.most else f"{kind.least}+" if kind.most > 12 else f"{kind.least}–{kind.most}"
+        count = "none" if not kind.most else _count(kind.least, kind.most)
         taken = [option.replace("_", "-") for option in kind.takes]
         rows.append(Row(name, (name, kind.about, count, ", ".join(taken))))
         entry = {"name": name, "about": kind.about, "least": kind.least, "most": kind.most}
         records.append({**entry, "takes": list(kind.takes), "models": list(kind.models)})
     grid = Grid("", ("chart", "what it shows", "models", "options"), tuple(rows))
     return Result(kind="charts", data={"charts": records}, grids=(grid,))
+
+
+def _count(least: int, most: int) -> str:
+    """Write how many models a chart takes.
+
+    >>> _count(1, 24), _count(1, 12), _count(1, 1)
+    ('1+', '1–12', '1')
+    """
+    return f"{least}+" if most > 12 else f"{least}" if least == most else f"{least}–{most}"
 
 
 def command(name: str) -> str:

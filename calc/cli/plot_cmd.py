@@ -77,13 +77,13 @@ def command(
         picture = plot(name, models or (), **options)
         if advance:
             advance("drawing", 1, 2)
-        if not (terminal or format):
+        if output or not (terminal or format):
             wrote = picture.save(output or f"{name}.png", _size(size), dark=dark, dpi=dpi)
     if terminal:
         sys.stdout.write(picture.text(_columns()))
     if format:
         render(picture.data.result(), format)
-    elif not terminal:
+    if output or not (terminal or format):
         print(f"{printable(picture.data.finding)}\nwrote {printable(str(wrote))}", file=sys.stderr)
 
 

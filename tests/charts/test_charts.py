@@ -78,6 +78,7 @@ PROOF: dict[str, Any] = {
     "device": "cpu",
     "versions": {"torch": "2.0"},
     "holds": False,
+    "measured": [],
     "figures": 5,
     "differ": 1,
     "targets": [
@@ -360,6 +361,9 @@ def test_the_scaling_frontier_is_each_laws_optimum() -> None:
 def test_tokens_of_an_image() -> None:
     data = plotted("tokens", "llava-1.5-7b", "qwen2.5-vl-7b")
     fixed, growing = data.panel.series
+    assert data.panels[1].y.names == ("video, LLaVA-1.5 7B", "video, Qwen2.5-VL 7B")
+    sound = plotted("tokens", "voxtral-mini-3b").panel
+    assert sound.series[0].x == (750.0,)  # 12.5 a second, as Voxtral's report says
     assert set(fixed.y) == {576}
     assert growing.y[growing.x.index(448)] == 256 + 2  # a token for every 28 × 28 pixels, and one at either end
 
@@ -555,7 +559,7 @@ def test_importing_charts_and_counting_imports_no_matplotlib() -> None:
         ("proof", [], {}, "calc validate --format json"),
         ("proof", [], {"results": [{"kind": "show"}]}, "calc validate --format json"),
         ("accuracy", [], {}, "calc accuracy --format json"),
-        ("tokens", ["gpt2"], {}, "gpt2|GPT-2"),
+        ("tokens", ["gpt2"], {}, "reads neither images nor sound nor video"),
         ("training", ["llama-3.1-405b"], {"gpus": 1}, "in no layout tried"),
         ("tradeoff", ["deepseek-v3"], {"gpus": 1}, "in no layout; give more --gpus"),
         ("price", [], {"accelerators": ["rtx-3090"]}, "no accelerator named here"),
