@@ -132,10 +132,16 @@ def test_names_from_files_cannot_write_markup(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp; " in text
 
 
-@pytest.mark.parametrize("model", ["t5-small", "mamba-2.8b", "bert-base-uncased"])
+@pytest.mark.parametrize("model", ["t5-small", "qwen3-next-80b-a3b", "bert-base-uncased"])
 def test_every_kind_of_model_has_a_report(model: str) -> None:
-    found = Page(calc.html_report(model))
+    text = calc.html_report(model)
+    found = Page(text)
     assert found.headings[0][1].startswith("What does ")
+    formulas = re.findall(r'<div class="math">(.*?)</div>', text, re.DOTALL)
+    assert formulas
+    for formula in formulas:
+        outside = re.sub(r"<math.*?</math>", "", formula, flags=re.DOTALL)
+        assert not outside.strip()
 
 
 def test_the_command_writes_a_page(calc_cli: Cli, tmp_path: Path) -> None:

@@ -195,9 +195,7 @@ class _Page:
             if each.expression == 0 or same:
                 continue
             numbers = each.numeric
-            named = [
-                Markup(each.write_mathml(Eq(symbol, factor, evaluate=False))) for factor, symbol in each.named.items()
-            ]
+            named = [_pieces(each, Eq(symbol, factor, evaluate=False)) for factor, symbol in each.named.items()]
             legend |= {entry.name: entry for entry in each.legend}
             flags = [word for option in options for word in _flag(f"--{option.replace('_', '-')}", options[option])]
             found.append(
