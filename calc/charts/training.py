@@ -9,8 +9,8 @@ from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.bars import draw, size
 from calc.confidence import error_of
 from calc.errors import SpecError
-from calc.saved import Recompute
 from calc.training import Training, train
+from calc.training.run import Recompute
 from calc.units import duration
 
 PARTS = {

@@ -10,7 +10,9 @@ arXiv:2205.14135 §3.1). *Fused* kernels keep a norm's input with its statistics
 operations only what enters it. PyTorch's separate kernels also keep what lies between.
 
 Recomputation drops tensors: *selective* those of the attention core (Korthikanti et al. 2022, arXiv:2205.05198 §5),
-*full* all of a layer but its input. Weights, token ids and masks made of positions are not counted.
+*products* all but a layer's input, its attention's result and every second product with a weight (torchtitan's
+selective checkpointing by operation), *full* all of a layer but its input. Weights, token ids and masks made of
+positions are not counted.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from calc.operations import Einsum, Env, Operation
 from calc.records import Record, named_record
 from calc.units import dtype
 
-Recompute: TypeAlias = Literal["none", "selective", "full"]
+Recompute: TypeAlias = Literal["none", "selective", "products", "full"]
 AttentionKernel: TypeAlias = Literal["eager", "flash"]
-RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "full")
+RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "products", "full")
 
 FP32 = 4
 """Bytes of a statistic, a log-sum-exp, a softmax in full precision."""

@@ -30,6 +30,9 @@ class Kept(Joined):
         if recompute == "full" and layered:
             return [replace(self._input(), repeat=repeat)]
         core = self.core()
+        if recompute == "products" and layered:
+            self._keep_products(core)
+            return [replace(each, repeat=repeat) for each in (self._input(), *self.found.values())]
         for block, operation in self.order:
             if (block.path, operation.name) in core:
                 if self.keeping.attention == "flash" or recompute == "selective":
@@ -40,6 +43,23 @@ class Kept(Joined):
         if self.keeping.fused:
             self._fuse()
         return [replace(each, repeat=1 if each.shared else repeat) for each in self.found.values()]
+
+    def _keep_products(self, core: set[Tensor]) -> None:
+        """Keep the attention's result and its statistics, and the results of every second product with a weight."""
+        products = 0
+        for block, operation in self.order:
+            own = (block.path, operation.name)
+            env, size = self.envs[own], self.keeping.bytes
+            if own in core:
+                if isinstance(operation, Softmax):
+                    key = (block.path, f"{operation.name}@lse")
+                    self._add(key, block, operation, f"{operation.name}, log-sum-exp", operation.output[:-1], FP32, env)
+                elif isinstance(operation, Einsum) and not over_pairs(operation.output):
+                    self._add(own, block, operation, operation.name, operation.output, size, env)
+            elif isinstance(operation, Einsum) and operation.weight:
+                products += 1
+                if products % 2:
+                    self._add(own, block, operation, operation.name, operation.output, size, env)
 
     def _input(self) -> Saved:
         """Return what enters the layer, which is all that full recomputation keeps of it."""

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from calc.attention.gqa import GQA
@@ -75,11 +74,11 @@ class SavedCounter(TorchDispatchMode):
     ) -> Any:
         """Run a kernel, and note whether what it makes depends on an activation, or on parameters alone."""
         out = function(*args, **(kwargs or {}))
-        taken = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        taken = list(_tensors((*args, *kwargs.values()) if kwargs else args))
         self._stored.update(_memory(leaf) for leaf in taken if isinstance(leaf, nn.Parameter))
         name = function.name().partition("::")[2]
         reads = {_memory(leaf) for leaf in taken}
-        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        made = [tensor for tensor in _tensors((out,)) if tensor.is_floating_point()]
         for tensor in made:
             self._alive.append(tensor.untyped_storage())  # so that its address is nobody else's
             memory = _memory(tensor)
@@ -97,6 +96,15 @@ class SavedCounter(TorchDispatchMode):
             self._seen.add(memory)
             self.bytes[self._running] += tensor.untyped_storage().nbytes()
         return tensor
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among a kernel's arguments or results, and in lists of them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
 
 
 def _memory(tensor: Tensor) -> int:

@@ -90,7 +90,7 @@ def test_experts_keep_a_copy_of_each_token_for_each_expert_it_goes_to() -> None:
     assert [each.bytes for each in copies] == [2 * 16 * 2 * 4096]
 
 
-@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.parametrize("recompute", ["none", "selective", "products", "full"])
 @pytest.mark.parametrize("name", ["gpt-3", "deepseek-v3", "gemma-2-9b", "mamba-2.8b", "qwen3-next-80b-a3b"])
 def test_integers_arrays_and_symbols_agree(name: str, recompute: str) -> None:
     blocks = calc.load(name).blocks()
@@ -117,6 +117,14 @@ def test_activation_functions_say_what_their_derivative_needs() -> None:
     assert (needs["relu2"].needed_apart, needs["relu2"].inside) == ((), 1)
 
 
+def test_every_second_product_of_a_recomputed_layer_is_kept() -> None:
+    found = saved(calc.load("llama-3-8b").blocks(), Pass.prefill(16), Keeping(), recompute="products")
+    kept = {each.operation for each in found if each.path in ("layer.attention", "layer.ffn")}
+    assert kept == {"q_proj", "v_proj", "values", "softmax", "gate_proj", "down_proj"}
+    per_token = sum(each.bytes for each in found if each.path.startswith("layer.")) / 16
+    assert per_token == 2 * (4 * 4096 + 1024 + 14336) + 4 * 32
+
+
 def test_an_unknown_way_of_recomputing_is_refused() -> None:
-    with pytest.raises(SpecError, match="recompute = 'some' is none of none, selective, full"):
+    with pytest.raises(SpecError, match="recompute = 'some' is none of none, selective, products, full"):
         saved([], Pass.prefill(1), recompute="some")  # type: ignore[arg-type]

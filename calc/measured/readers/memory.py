@@ -191,7 +191,8 @@ def _micro_batches(row: Measurement, layout: Layout, micro_batch: int) -> int:
 def _recompute(row: Measurement) -> Recompute:
     text = row.text("recompute", "activation_checkpointing")
     if "selective" in text:
-        return "selective"
+        # torchtitan's "selective" is by operation (selective_ac_option = "op"), Megatron's the attention's core
+        return "products" if framework_of(row) == "torchtitan" else "selective"
     return "full" if "full" in text else "none"
 
 
