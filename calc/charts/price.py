@@ -54,13 +54,14 @@ def data(asked: Asked) -> ChartData:
     unpriced = several(device.title for device in asked.accelerators if not device.price)
     left_out = f" No price is known for {unpriced}." if unpriced else ""
     dates = sorted({device.price.date for device in found if device.price})
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     return ChartData(
         chart="price",
         finding=f"A million tokens of {title_of(model)} cost least on {cheapest.asked.accelerator.title}: "
         f"{prices[0]:.2f} USD{more}",
         panels=(panel,),
         conventions=f"Prompts of {INPUT:,} and answers of {OUTPUT:,} tokens, at most {LIMIT * 1e3:.0f} ms between "
-        f"tokens, the cheapest of 1 to 8 devices and 1 to {USERS[-1]:,} users. List prices, {dates[0]} to {dates[-1]}. "
+        f"tokens, the cheapest of 1 to 8 devices and 1 to {USERS[-1]:,} users. List prices of {when}. "
         f"Modelled; throughput {known.text()}.{left_out}",
         source=sources(asked.models),
     )
