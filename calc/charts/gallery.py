@@ -9,7 +9,7 @@ from typing import Any
 
 from calc.charts import KINDS, plot
 from calc.charts.chart import chart
-from calc.charts.picture import Picture
+from calc.charts.picture import DPI, Picture
 from calc.errors import SpecError
 from calc.results import Figure, Grid, Result, Row
 
@@ -17,6 +17,8 @@ PAGE = "README.md"
 HEAD = "# Gallery"
 ANSWERS = {"proof": "validate", "accuracy": "accuracy"}
 """Chart of another command's answer → the command."""
+TALL, COARSE = 8.0, 100
+"""Inches from which on a picture is drawn with fewer dots to the inch, so that none is a large file."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -108,8 +110,9 @@ def _draw(
         if progress:
             progress(name, done, len(names))
         picture = plot(name, results=[each for each in results if each.get("kind") == ANSWERS.get(name)])
-        picture.save(folder / f"{name}.png")
-        picture.save(folder / f"{name}-dark.png", dark=True)
+        dpi = DPI if picture.kind.size(picture.data)[1] <= TALL else COARSE
+        picture.save(folder / f"{name}.png", dpi=dpi)
+        picture.save(folder / f"{name}-dark.png", dark=True, dpi=dpi)
         found[name] = picture
     if progress:
         progress("", len(names), len(names))
