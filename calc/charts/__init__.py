@@ -32,6 +32,7 @@ KINDS: dict[str, str] = {
     "tradeoff": "calc.charts.tradeoff",
     "price": "calc.charts.price",
     "day": "calc.charts.day",
+    "plan": "calc.charts.plan",
     "scaling": "calc.charts.scaling",
     "tokens": "calc.charts.tokens",
     "accuracy": "calc.charts.accuracy",

@@ -14,6 +14,7 @@ ANSWERS: dict[str, str] = {
     "kernels": "roofline",
     "validate": "proof",
     "accuracy": "accuracy",
+    "plan": "plan",
 }
 """Kind of answer → its chart."""
 

@@ -15,8 +15,13 @@ from calc.results import Figure, Grid, Result, Row
 
 PAGE = "README.md"
 HEAD = "# Gallery"
-ANSWERS = {"proof": "validate", "accuracy": "accuracy"}
-"""Chart of another command's answer → the command."""
+ANSWERS = {
+    "plan": "plan llama-3.1-70b --rate 20 --input 2000 --output 300 --ttft 2 --tpot 0.04 --accelerators h100-sxm,h200 "
+    "--max-gpus 64 --profile .3,.2,.2,.2,.2,.3,.4,.6,.8,.9,1,1,.9,1,1,1,.9,.9,.8,.8,.7,.6,.5,.4",
+    "proof": "validate",
+    "accuracy": "accuracy",
+}
+"""Chart of another command's answer → the command, whose first word is the answer's kind."""
 TALL, COARSE = 8.0, 100
 """Inches from which on a picture is drawn with fewer dots to the inch, so that none is a large file."""
 Progress = Callable[[str, int, int], None]
@@ -45,6 +50,11 @@ def _count(least: int, most: int) -> str:
     return f"{least}+" if most > 12 else f"{least}" if least == most else f"{least}–{most}"
 
 
+def _kind(name: str) -> str | None:
+    """Return the kind of answer that a chart is drawn from."""
+    return ANSWERS[name].split()[0] if name in ANSWERS else None
+
+
 def command(name: str) -> str:
     """Return the command that draws a chart of the gallery."""
     kind = chart(name)
@@ -70,7 +80,7 @@ def draw_gallery(
     target, given = Path(folder).expanduser().resolve(), list(results)
     _check(target)
     answered = {answer.get("kind") for answer in given}
-    names = [name for name in KINDS if not chart(name).of_answers or ANSWERS[name] in answered]
+    names = [name for name in KINDS if not chart(name).of_answers or _kind(name) in answered]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".calc-") as space:
@@ -109,7 +119,7 @@ def _draw(
     for done, name in enumerate(names):
         if progress:
             progress(name, done, len(names))
-        picture = plot(name, results=[each for each in results if each.get("kind") == ANSWERS.get(name)])
+        picture = plot(name, results=[each for each in results if each.get("kind") == _kind(name)])
         dpi = DPI if picture.kind.size(picture.data)[1] <= TALL else COARSE
         picture.save(folder / f"{name}.png", dpi=dpi)
         picture.save(folder / f"{name}-dark.png", dark=True, dpi=dpi)

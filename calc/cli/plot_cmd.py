@@ -121,6 +121,23 @@ def _read(path: Path) -> dict[str, Any]:
     raise SpecError(f"{path} is not what this version of calc prints with --format json")
 
 
+def _example_plan() -> dict[str, Any]:
+    """Return the plan that the gallery's command asks for."""
+    import json
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    from calc.charts.gallery import ANSWERS
+    from calc.cli.app import build
+
+    arguments = [*ANSWERS["plan"].split(), "--format", "json"]
+    printed = StringIO()
+    with redirect_stdout(printed):
+        build(arguments)(arguments, standalone_mode=False)
+    found: dict[str, Any] = json.loads(printed.getvalue())
+    return found
+
+
 def _gallery(output: Path | None, given: list[dict[str, Any]], form: Any) -> None:
     from importlib.util import find_spec
 
@@ -129,6 +146,8 @@ def _gallery(output: Path | None, given: list[dict[str, Any]], form: Any) -> Non
     from calc.report.progress import progress
 
     kinds = {answer["kind"] for answer in given}
+    if "plan" not in kinds:
+        given.append(_example_plan())  # it has a bar of its own
     with progress() as advance:
         if "validate" not in kinds and find_spec("torch"):
             from calc.validate import prove

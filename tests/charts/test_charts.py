@@ -379,6 +379,24 @@ ACCURACY: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("night", [1.0, 0.25])
+def test_a_plan_is_drawn_from_the_answer(night: float) -> None:
+    found = calc.plan(
+        "llama-3.1-8b", rate=100, input_tokens=1000, output_tokens=200, ttft=1, tpot=0.03,
+        accelerators=["h100-sxm"], max_gpus=16, disaggregated=False, profile=[night] * 8 + [1] * 16,
+    )  # fmt: skip
+    picture = found.to_result().plot()
+    assert_sound(picture.data)
+    assert_legible(picture)
+    front = picture.data.panel.series[0]
+    assert front.x == tuple(point.per_user for point in found.front)
+    assert front.y == tuple(point.per_gpu for point in found.front)
+    assert len(picture.data.panels) == (2 if night < 1 else 1)
+    for panel in picture.data.panels[1:]:
+        assert panel.series[0].y[::2] == tuple(map(float, found.hours))
+    assert f"{found.best.gpus} × h100-sxm" in picture.data.finding
+
+
 def test_accuracy_is_drawn_from_the_answer() -> None:
     found = calc.plot("accuracy", results=[ACCURACY])
     assert_sound(found.data)
@@ -560,6 +578,8 @@ def test_importing_charts_and_counting_imports_no_matplotlib() -> None:
         ("proof", [], {"results": [{"kind": "show"}]}, "calc validate --format json"),
         ("accuracy", [], {}, "calc accuracy --format json"),
         ("tokens", ["gpt2"], {}, "reads neither images nor sound nor video"),
+        ("plan", [], {}, "calc plan --format json"),
+        ("plan", [], {"results": [{"kind": "plan", "choices": []}]}, "nothing would do"),
         ("training", ["llama-3.1-405b"], {"gpus": 1}, "in no layout tried"),
         ("tradeoff", ["deepseek-v3"], {"gpus": 1}, "in no layout; give more --gpus"),
         ("price", [], {"accelerators": ["rtx-3090"]}, "no accelerator named here"),

@@ -155,6 +155,13 @@ def test_the_kept_gallery_says_what_is_computed_today(name: str) -> None:
     assert section in kept(), f"`calc plot --all` would draw {name} otherwise"
 
 
+def test_the_kept_gallery_shows_the_plan_of_today(calc_cli: Cli) -> None:
+    asked, _, _ = command("plan").partition(" > ")
+    answer = calc_cli(*asked.split()[1:]).json
+    section = page({"plan": calc.plot("plan", results=[answer])}).split("\n", 3)[3].strip()
+    assert section in kept(), "`calc plot --all` would draw plan otherwise"
+
+
 def test_the_commands_of_the_kept_gallery_draw_its_charts() -> None:
     printed = re.findall(r"```sh\n(.*)\n```", kept())
     assert printed == [command(name) for name in KINDS]
