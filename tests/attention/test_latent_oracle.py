@@ -60,7 +60,8 @@ CASES: dict[str, Case] = {
         {"rotary": False},
     ),
     "ling-3": Case(
-        "bailing_hybrid", "BailingHybridAttention", "BailingHybridConfig", {"layer_types": ["full_attention"] * 2},
+        "bailing_hybrid", "BailingHybridAttention", "BailingHybridConfig",
+        {"layer_types": ["full_attention"] * 2, "q_lora_rank": None},
         {"q_lora_rank": None, "output_gate": "head"},
     ),
     "hunyuan-4": Case(

@@ -43,7 +43,9 @@ def imported(data: dict[str, Any], name: str = "model") -> Model:
 def bare(model: Model) -> Model:
     """Return what makes the architecture: not its name, its sources, or the format of its weights."""
     mtp = replace(model.mtp, stores_embedding=False, stores_head=False) if model.mtp else None
-    return replace(model, name="model", title="", source="", notes=(), published={}, weights_dtype="bf16", mtp=mtp)
+    towers = tuple(replace(tower, source="") for tower in model.tower)
+    bared = replace(model, name="model", title="", source="", notes=(), published={}, weights_dtype="bf16", mtp=mtp)
+    return replace(bared, tower=towers)
 
 
 def test_the_frontier_is_there() -> None:
