@@ -80,6 +80,8 @@ class Rejected(Record):
 
     family: Family
     reason: str
+    miss: float
+    """How many times too much it takes, or too slow it is: what came nearest has the least."""
 
     @property
     def limit(self) -> str:

@@ -60,13 +60,15 @@ class Unit:
             weights_dtype=family.weights_dtype, cache_dtype=family.cache_dtype, settings=Settings(),
         )  # fmt: skip
 
-    def misses(self) -> str:
-        """Return why nothing can be served and what is missing, or an empty text."""
+    def misses(self) -> tuple[str, float]:
+        """Return why nothing can be served, and how many times the memory it would take; or an empty text."""
+        memory = self.deployment.memory
         if not self.deployment.fits:
-            lacking = -float(self.deployment.memory.cache)
-            return f"memory: {lacking / 2**30:,.1f} GiB too little for the weights"
+            lacking = -float(memory.cache)
+            reason = f"memory: {lacking / 2**30:,.1f} GiB too little for the weights"
+            return reason, 1 + lacking / float(memory.capacity)
         held = float(self.deployment.capacity(self.work.longest).allocated_sequences)
-        return f"memory: the cache holds {held:.2g} of one sequence" if held < 1 else ""
+        return (f"memory: the cache holds {held:.2g} of one sequence", 1.0) if held < 1 else ("", 1.0)
 
     @cached_property
     def replica(self) -> Replica:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from calc.errors import CalcError
+from calc.errors import CalcError, SpecError
 from calc.model import Model
 from calc.planning.answer import Choice, Plan, Point, Rejected
 from calc.planning.copies import States, Unit
@@ -52,11 +53,11 @@ class Search:
         """Find the least units of a family that do, or why none do; prompts read together and apart."""
         try:
             unit = Unit(self.question.model, family, self.question.demand.lengths, self.question.cached)
-            reason = unit.misses()
+            reason, miss = unit.misses()
         except CalcError as error:
-            reason = f"refused: {error}"
+            reason, miss = f"refused: {error}", inf
         if reason:
-            self.rejected.append(Rejected(family=family, reason=reason))
+            self.rejected.append(Rejected(family=family, reason=reason, miss=miss))
             return
         variants = [family, *(family.apart() if self.question.disaggregated else ())]
         for group in (variants[:1], variants[1:]):
@@ -100,7 +101,8 @@ class Search:
         self._swept.append((variant, states.part(states.stable)))
         meets = states.meets(self.question.wanted.ttft, self.question.wanted.tpot)
         if not meets.any():
-            self.rejected.append(Rejected(family=variant, reason=self._why(states)))
+            reason, miss = self._why(states)
+            self.rejected.append(Rejected(family=variant, reason=reason, miss=miss))
             return
         least = self._least(unit, variant, states, int(meets.argmax()), self.question.demand.rate)
         self.choices.append(self._choice(variant, least, 0))
@@ -122,16 +124,18 @@ class Search:
         index = int(meets.argmax()) if meets.any() else len(between) - 1
         return found.part(slice(index, index + 1))
 
-    def _why(self, states: States) -> str:
-        """Return the first limit that a family hits with all its units, and by how much it misses."""
-        wanted, most = self.question.wanted, f"{self.question.max_gpus:,} GPUs"
+    def _why(self, states: States) -> tuple[str, float]:
+        """Return the first limit that a family hits with all its units, and by how many times it misses."""
+        wanted, gpus = self.question.wanted, f"{self.question.max_gpus:,} GPUs"
         if not states.stable.any():
-            return f"rate: {float(states.most.max()):,.3g} requests/s at most on {most}"
-        if (tpot := float(states.tpot.min())) > wanted.tpot:
-            return f"TPOT: {1000 * tpot:,.3g} ms at best, {tpot / wanted.tpot:.2g} times the objective"
-        if (ttft := float(states.ttft.min())) > wanted.ttft:
-            return f"TTFT: {ttft:,.3g} s at best, {ttft / wanted.ttft:.2g} times the objective"
-        return f"devices: {most} meet one objective, not both"
+            most = float(states.most.max())
+            return f"rate: {most:,.3g} requests/s at most on {gpus}", self.question.demand.rate / most
+        tpot, ttft = float(states.tpot.min()), float(states.ttft.min())
+        if (miss := tpot / wanted.tpot) > 1:
+            return f"TPOT: {1000 * tpot:,.3g} ms at best, {miss:.2g} times the objective", miss
+        if (miss := ttft / wanted.ttft) > 1:
+            return f"TTFT: {ttft:,.3g} s at best, {miss:.2g} times the objective", miss
+        return f"devices: {gpus} meet one objective, not both", 1.0
 
     def _choice(self, family: Family, states: States, index: int) -> Choice:
         demand, gpus = self.question.demand, int(states.gpus[index])
@@ -155,8 +159,14 @@ class Search:
         )
 
     def plan(self) -> Plan:
-        """Return the plan of all families looked at."""
+        """Return the plan of all families looked at.
+
+        Raises:
+            SpecError: every one was refused, as of a model that writes no tokens.
+        """
         question = self.question
+        if self.rejected and all(one.limit == "refused" for one in self.rejected) and not self.choices:
+            raise SpecError(self.rejected[0].reason.partition(": ")[2])
         self.choices.sort(key=_rank)
         front, hours, quantiles = self._front(), self._hours(), self._quantiles()
         return Plan(

@@ -152,14 +152,14 @@ def _thinned(every: Sequence[Point]) -> list[Point]:
 
 
 def _rejected(plan: Plan) -> Grid:
-    """Return one line for each accelerator and limit: of the family that came nearest."""
+    """Return one line for each accelerator and limit: of the family that came nearest to it."""
     grouped: dict[tuple[str, str], list[Rejected]] = {}
     for one in plan.rejected:
         grouped.setdefault((one.family.accelerator.name, one.limit), []).append(one)
     rows = []
     for (name, limit), found in grouped.items():
-        nearest = max(found, key=lambda one: one.family.devices)
+        nearest = min(found, key=lambda one: one.miss)
         apart = " apart" if nearest.family.readers else ""
         cells = (name, Figure(len(found)), f"{nearest.reason} ({nearest.family.unit()}{apart})")
         rows.append(Row(f"rejected.{name}.{limit}", cells))
-    return Grid("Rejected", ("accelerator", "families", "limit of the widest"), tuple(rows))
+    return Grid("Rejected", ("accelerator", "families", "limit of what came nearest"), tuple(rows))

@@ -166,7 +166,11 @@ def test_a_family_is_rejected_for_its_first_limit(options: dict[str, Any], limit
     assert found.best is None
     assert found.usd_per_day is None
     assert {one.limit for one in found.rejected} == {limit}
-    assert "would do" in found.to_result().grids[0].rows[0].cells[0]
+    assert all(one.miss >= 1 for one in found.rejected)
+    tables = found.to_result().grids
+    assert "would do" in tables[0].rows[0].cells[0]
+    nearest = min(found.rejected, key=lambda one: one.miss)
+    assert tables[-1].rows[0].cells[2].startswith(nearest.reason)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +182,7 @@ def test_a_family_is_rejected_for_its_first_limit(options: dict[str, Any], limit
         ({"usd_per_hour": -1}, "usd_per_hour = -1"),
         ({"engines": ()}, "names no engine"),
         ({"cache_dtype": "fp9"}, "fp9"),
+        ({"weights_dtype": "fp7"}, "fp7"),
         ({"output_tokens": None}, "output_tokens"),
         ({"lengths": Lengths(input_tokens=1, output_tokens=1)}, "one or the other"),
     ],
@@ -185,6 +190,11 @@ def test_a_family_is_rejected_for_its_first_limit(options: dict[str, Any], limit
 def test_what_cannot_be_asked_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(calc.CalcError, match=words):
         small(**options)
+
+
+def test_a_model_that_writes_nothing_is_refused() -> None:
+    with pytest.raises(SpecError, match="is an encoder"):
+        plan("bert-base-uncased", rate=1, accelerators=["h100-sxm"], max_gpus=2, **LOAD)
 
 
 def test_a_price_of_ones_own_replaces_the_known_ones() -> None:
