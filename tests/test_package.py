@@ -63,6 +63,7 @@ def test_the_wheel_holds_the_package_and_its_presets_only(wheel: Path) -> None:
     shipped = {Path(name).name for name in names if name.startswith("calc/_presets/models/")}
     assert shipped == {path.name for path in (ROOT / "presets" / "models").glob("*.toml")}
     assert not [name for name in names if name.startswith("calc/_presets/") and name.endswith(".py")]
+    assert {"calc/charts/house.mplstyle", "calc/report/templates/report.html"} <= set(names)
 
 
 def test_the_wheel_works_away_from_the_source_tree(wheel: Path, tmp_path: Path) -> None:
