@@ -103,7 +103,7 @@ class Kept(Joined):
                 # in the layout of a batched product: a copy of its own
                 key = (block.path, f"{operation.name}({name})")
             whole = self.keeping.whole_operands and isinstance(operation, Einsum)
-            self._add(key, block, operation, what, dims, size, env if whole else self.envs.get(key, env))
+            self._add(key, block, operation, what, dims, size, env if whole else {**env, **self.envs.get(key, env)})
         if isinstance(operation, Elementwise) and operation.inside and not self.keeping.fused:
             for number in range(operation.inside):
                 key = (block.path, f"{operation.name}@{number}")
@@ -133,7 +133,7 @@ class Kept(Joined):
             self._add((block.path, f"{of}@adapter mask"), block, operation, f"{name}, mask", dims, 1, env)
             self._add((block.path, f"{of}@adapter"), block, operation, f"{name}, dropped", dims, size, env)
         else:
-            self._add(key, block, operation, named(key, block), dims, size, self.envs.get(key, env))
+            self._add(key, block, operation, named(key, block), dims, size, {**env, **self.envs.get(key, env)})
         tokens = "".join(letter for letter in operation.output if letter not in operation.weight)
         between = self._saved(block, operation, f"{what}, rank", tokens, adapters.rank * extent(tokens, env), size)
         self.found[block.path, f"{what}@rank"] = between
@@ -147,7 +147,7 @@ class Kept(Joined):
         key = self.operand(block, operation, name)
         what, of, rows = named(key, block), operation.name, operation.rows
         if self.keeping.fused:
-            self._add(key, block, operation, what, operation.dims, size, self.envs.get(key, env))
+            self._add(key, block, operation, what, operation.dims, size, {**env, **self.envs.get(key, env)})
             for number in range(1 if operation.kind == "rms" else 2):
                 self._add((block.path, f"{of}@{number}"), block, operation, f"{of}, statistics", rows, FP32, env)
             return
@@ -177,7 +177,7 @@ class Kept(Joined):
                 rest = repeated(op)[op.inputs.index(name)] if self.keeping.repeated_keys else ""
                 if rest:
                     dims, key = dims + rest, (block.path, f"{op.name}({name})")
-                self._add(key, block, op, name, dims, size, self.envs.get(key, env))
+                self._add(key, block, op, name, dims, size, {**env, **self.envs.get(key, env)})
                 if self.keeping.joint_qkv and not over_pairs(op.output) and env.get("g", 1) == 1:
                     twice = self._saved(block, op, "queries and keys beside", dims, 2 * extent(dims, env), size)
                     self.found.setdefault((*own[:1], "qk@joint"), twice)

@@ -162,6 +162,8 @@ def _card(answer: Training) -> Grid:
     for name, what in (("training.time", "time"), ("training.memory", "memory")):
         if error := known(name):
             notes.append(f"{what}: {error.text()}; ranges hold eight of ten")
+    if run.model.low is not None:
+        notes.append("the model's dimensions were never published: figures are those of the middle of the estimate")
     notes.append("not modelled: stragglers, failures, data loading, checkpoints, evaluation")
     return Grid(title, ("", "value", ""), tuple(rows), tuple(notes))
 

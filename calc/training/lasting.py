@@ -28,9 +28,16 @@ Megatron-Core, llm.c, LLM Foundry, NeMo on H100; NeMo, Megatron-Core on Blackwel
 """
 
 
+UNMEASURED: Final = 0.7
+"""Share of the peak that long products keep under such a load on devices of which no step was published; an estimate:
+what A100 keeps, the least throttled of the measured generations."""
+
+
 @lru_cache(maxsize=64)
 def lasting(accelerator: Accelerator, attention: AttentionKernel = "default") -> Efficiency:
     """Return the constants of a device under a load that lasts."""
     constants = efficiency(accelerator, attention)
     bought = LASTING.get(generation(accelerator))
-    return replace(constants, flops_per_joule=dict(bought)) if bought else constants
+    if bought is None:
+        return replace(constants, issue=min(constants.issue, UNMEASURED))
+    return replace(constants, flops_per_joule=dict(bought))

@@ -13,7 +13,7 @@ from calc.measured import read
 from calc.measured.readers import predict
 from calc.schema import DOCUMENTS
 from calc.training import load_practice, step_time
-from calc.training.run import Run
+from calc.training.run import Method, Run
 from calc.training.step import CONTENTION, PARTS, beside
 from tests.conftest import Run as Called
 
@@ -127,6 +127,22 @@ def test_every_practice_loads_and_times_a_step(name: str) -> None:
     practice = load_practice(name)
     assert practice.source
     assert 0.02 < step_time(run_of(practice=practice)).iteration < 5
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("name", ["jamba-v0.1", "deepseek-v4-flash", "gemini-2.5-pro", "mamba2-2.7b", "gemma-3n-e4b"])
+def test_every_architecture_is_trained(name: str, method: Method) -> None:
+    answer = calc.train(name, "h100-sxm", 8, zero=3, recompute="full", context=512, method=method)
+    assert 0 < answer.mfu < 1
+    assert answer.memory.total > 0
+    titles = " ".join(answer.to_result().grids[0].notes)
+    assert ("never published" in titles) == (name == "gemini-2.5-pro")
+
+
+@pytest.mark.parametrize("device", ["tpu-v5p", "rtx-4090", "mi300x", "gb200", "v100-32gb"])
+def test_every_device_trains_below_its_peak(device: str) -> None:
+    precision = "fp16" if device.startswith("v100") else "bf16"
+    assert 0.02 < calc.train("llama-3-8b", device, 4, zero=3, precision=precision).mfu < 0.8
 
 
 def test_experts_cost_their_exchange() -> None:
