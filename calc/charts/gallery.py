@@ -75,11 +75,13 @@ def draw_gallery(
     A chart of other commands' results is drawn if ``results`` has some.
 
     Raises:
-        SpecError: the folder holds something that is no gallery, or cannot be written.
+        SpecError: the folder holds something that is no gallery, or cannot be written; results that no chart takes.
     """
     target, given = Path(folder).expanduser().resolve(), list(results)
     _check(target)
     answered = {answer.get("kind") for answer in given}
+    if useless := answered - {_kind(name) for name in KINDS if chart(name).of_answers}:
+        raise SpecError(f"no chart of the gallery takes a result of kind {', '.join(sorted(map(str, useless)))}")
     names = [name for name in KINDS if not chart(name).of_answers or _kind(name) in answered]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
