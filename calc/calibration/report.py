@@ -8,7 +8,7 @@ from pathlib import Path
 from calc.calibration.fitting import summary
 from calc.calibration.run import Found, Progress, run
 from calc.errors import SpecError
-from calc.recording import write_json
+from calc.files import write_json
 from calc.results import Figure, Grid, Result, Row
 from calc.roofline.calibrated import CALIBRATION_VERSION
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from calc.errors import MissingExtra, SpecError
-from calc.recording import write_json
+from calc.files import write_json
 from calc.results import Result
 
 Progress = Callable[[str, int, int], None]
