@@ -217,7 +217,7 @@ class Costs(Record):
         return {
             "model": {
                 "name": model.name,
-                "title": model.title or model.name,
+                "title": model.heading,
                 "source": model.source,
                 "n_layers": model.n_layers,
                 "d_model": model.d_model,

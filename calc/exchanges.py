@@ -125,7 +125,7 @@ def _grid(
     place = f", stage {stage}" if layout.pp > 1 else ""
     where = f" on {device.title}" if device else ""
     size = f"{setting.batch} × {setting.context:,} tokens"
-    title = f"{model.title or model.name}{where}, {phase}: {size}, {layout.gpus:,} devices ({layout.text()}){place}"
+    title = f"{model.heading}{where}, {phase}: {size}, {layout.gpus:,} devices ({layout.text()}){place}"
     columns = ("what", "collective", "among", "calls", "tensor", "sent by a rank", *(("time",) if device else ()))
     rows = [row for when in WHEN for row in _rows(found, when, timed=device is not None)]
     return Grid(title, columns, tuple(rows))

@@ -167,6 +167,11 @@ class Model(Record):
     # ---- structure
 
     @property
+    def heading(self) -> str:
+        """What tables and charts call it: its title, or its name where it has none."""
+        return self.title or self.name
+
+    @property
     def n_layers(self) -> int:
         """Layers of the (decoder) stack."""
         return sum(stack.repeat * len(stack.layer) for stack in self.stack)

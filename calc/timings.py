@@ -234,7 +234,7 @@ def _grid(model: Model, setting: Setting, phase: str, tp: int, blocks: list[Bloc
     )
     several = f", one of {tp} tensor-parallel devices" if tp > 1 else ""
     size = f"{setting.batch} × {setting.context:,} tokens"
-    title = f"{model.title or model.name} on {timed.accelerator.title}, {phase}: {size}{several}"
+    title = f"{model.heading} on {timed.accelerator.title}, {phase}: {size}{several}"
     return Grid(title, COLUMNS, tuple(rows), _footer(timed, phase, setting))
 
 

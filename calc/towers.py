@@ -37,7 +37,7 @@ def alone(model: Model, modality: str, size: tuple[int, int] | None = None) -> M
         raise SpecError(f"{name}: the grid of an image decides what it costs; write {name}@1024x768")
     return Model(
         name=name,
-        title=f"{model.title or model.name}, {modality} tower",
+        title=f"{model.heading}, {modality} tower",
         source=tower.source or model.source,
         d_model=tower.d_model,
         vocab_size=0,

@@ -86,7 +86,7 @@ def _card(costs: Costs) -> Grid:
     for index, (kind, power) in enumerate(costs.complexity.items()):
         rows.append(Row(f"complexity.{kind}", (kind, big_o(power), ""), section="" if index else "Attention"))
     reads = f"patches of {model.patches.patch_size}×{model.patches.patch_size}" if model.patches else ""
-    head = f"{model.title or model.name} – {model.n_layers:,} layers, d_model {model.d_model:,}, "
+    head = f"{model.heading} – {model.n_layers:,} layers, d_model {model.d_model:,}, "
     counted = "causal: the pairs that masks let through" if setting.causal else "full: all T·S pairs"
     mode = f"{setting.counts} FLOPs, {counted}; memory traffic with nothing fused"
     mixers = [layer.attention for layer in model.kinds_of_layer() if layer.attention]
@@ -413,7 +413,7 @@ def operation_table(
         "operations": records,
         "total": total,
     }
-    title = f"{loaded.title or loaded.name}, {phase}: {asked.batch} × {asked.context:,} tokens, {asked.counts} FLOPs, "
+    title = f"{loaded.heading}, {phase}: {asked.batch} × {asked.context:,} tokens, {asked.counts} FLOPs, "
     grid = _operation_grid(title + ("causal" if asked.causal else "full"), blocks, records, total)
     return Result(kind="ops", data=data, grids=(grid,))
 

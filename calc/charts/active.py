@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calc.charts.chart import Asked, Chart, several, sources, times, title_of
+from calc.charts.chart import Asked, Chart, several, sources, times
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.points import draw
 from calc.model import Model, Parameters
@@ -47,23 +47,23 @@ def _points(name: str, models: list[Model], counted: dict[Model, Parameters]) ->
         y=tuple(counted[model].active for model in models),
         low=tuple(low.params().active for low, _ in bounds),
         high=tuple(high.params().active for _, high in bounds),
-        texts=tuple(map(title_of, models)),
+        texts=tuple(each.heading for each in models),
         provenance="estimate" if any(model.bounds() for model in models) else "exact",
     )
 
 
 def _finding(sparse: list[Model], dense: list[Model], counted: dict[Model, Parameters]) -> str:
     if not sparse:
-        return f"{several(map(title_of, dense))}: a token uses every parameter"
+        return f"{several(each.heading for each in dense)}: a token uses every parameter"
     share = {model: counted[model].active / counted[model].total for model in sparse}
     least = min(sparse, key=lambda model: share[model])
     active, total = count(counted[least].active, 3), count(counted[least].total, 3)
-    found = f"{title_of(least)} uses {share[least]:.1%} of its parameters for a token: {active} of {total}"
+    found = f"{least.heading} uses {share[least]:.1%} of its parameters for a token: {active} of {total}"
     larger = [model for model in dense if counted[model].active > counted[least].active]
     if larger:
         nearest = max(larger, key=lambda model: counted[model].active)
         ratio = times(counted[nearest].active / counted[least].active)
-        found += f"; dense {title_of(nearest)} uses {ratio} as many"
+        found += f"; dense {nearest.heading} uses {ratio} as many"
     return found
 
 

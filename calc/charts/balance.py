@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calc.charts.chart import Asked, Chart, sources, title_of
+from calc.charts.chart import Asked, Chart, sources
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.charts.experts import routers
@@ -21,7 +21,7 @@ def data(asked: Asked) -> ChartData:
     model = asked.models[0]
     kinds = routers(model)
     if not kinds:
-        raise SpecError(f"{title_of(model)} has no experts")
+        raise SpecError(f"{model.heading} has no experts")
     experts, active = kinds[0]
     runs = {gamma: _run(experts, active, gamma) for gamma in GAMMAS}
     series = tuple(
@@ -41,7 +41,7 @@ def data(asked: Asked) -> ChartData:
         f"{before:.1f} times the mean load to {after:.1f} times",
         panels=(panel,),
         conventions=f"Simulated: {TOKENS:,} random tokens a step, {active} of {experts:,} experts each, as in "
-        f"{title_of(model)}; popularity spread 0.5, seed 0; means of {SMOOTHED} steps.",
+        f"{model.heading}; popularity spread 0.5, seed 0; means of {SMOOTHED} steps.",
         source=f"update of arXiv:2408.15664 Algorithm 1; {sources(asked.models)}",
     )
 

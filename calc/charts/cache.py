@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calc.charts.chart import Asked, Chart, shared_length, sources, times, title_of
+from calc.charts.chart import Asked, Chart, shared_length, sources, times
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.errors import SpecError
@@ -22,7 +22,7 @@ def data(asked: Asked) -> ChartData:
     contexts = _contexts(min(FIRST, max(last // 64, 1)), last)
     series = tuple(_series(model, contexts, batch, form) for model in models)
     if not any(value for each in series for value in each.y):
-        raise SpecError(f"{title_of(models[0])} keeps nothing between steps: it has no cache to draw")
+        raise SpecError(f"{models[0].heading} keeps nothing between steps: it has no cache to draw")
     panel = Panel(
         x=Axis(label="context, tokens", unit="tokens", scale="log", base=2, low=contexts[0], high=last),
         y=Axis(label=_label(batch, form), unit="B", scale="log", base=2),
@@ -67,7 +67,7 @@ def _series(model: Model, contexts: list[int], batch: int, form: str) -> Series:
 
     ends = model.bounds()
     return Series(
-        name=title_of(model),
+        name=model.heading,
         x=tuple(contexts),
         y=held(model),
         low=held(ends[0]) if ends else None,

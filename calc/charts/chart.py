@@ -118,11 +118,6 @@ def ask(name: str, models: Iterable[str | Path | Model], options: Mapping[str, A
     return asked
 
 
-def title_of(model: Model) -> str:
-    """Return what a chart calls a model."""
-    return model.title or model.name
-
-
 def several(names: Iterable[str], most: int = 3) -> str:
     """Write names as a person lists them.
 

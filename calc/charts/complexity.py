@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from calc.attention import Attention
-from calc.charts.chart import Asked, Chart, shared_length, sources, times, title_of
+from calc.charts.chart import Asked, Chart, shared_length, sources, times
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.costs import complexity
@@ -98,10 +98,10 @@ def _of_models(models: tuple[Model, ...], contexts: tuple[int, ...]) -> tuple[Se
     for model in models:
         mixers = [block for block in model.blocks() if block.name in ("attention", "beside") and not block.encoder]
         if not any(mixing(block, contexts[0]) for block in mixers):
-            raise SpecError(f"{title_of(model)} mixes positions without matrix products")
+            raise SpecError(f"{model.heading} mixes positions without matrix products")
         flops = tuple(sum(mixing(block, context) for block in mixers) / context for context in contexts)
         order = max(complexity(mixers).values(), default=1.0)
-        found.append(Series(name=title_of(model), x=contexts, y=flops, stated=model.max_context, note=big_o(order)))
+        found.append(Series(name=model.heading, x=contexts, y=flops, stated=model.max_context, note=big_o(order)))
     return tuple(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil, cos, pi
 
-from calc.charts.chart import Asked, Chart, sources, title_of
+from calc.charts.chart import Asked, Chart, sources
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.charts.price import INPUT, LIMIT, OUTPUT, fast_enough
@@ -39,7 +39,7 @@ def data(asked: Asked) -> ChartData:
         if best is not None:
             found[f"{best.asked.gpus} × {device.title} a copy"] = best
     if not found:
-        raise SpecError(f"no accelerator named here serves {title_of(model)} at {LIMIT:g} s a token")
+        raise SpecError(f"no accelerator named here serves {model.heading} at {LIMIT:g} s a token")
     hours = tuple(24 * step / STEPS for step in range(STEPS + 1))
     series = tuple(
         Series(name=name, x=hours, y=tuple(float(devices(best, hour)) for hour in hours), provenance="modelled")
@@ -58,7 +58,7 @@ def data(asked: Asked) -> ChartData:
         finding=f"Following the day's traffic takes {following:,.0f} device hours with {first.name}, "
         f"{following / always:.0%} of what its peak would take all day",
         panels=(panel,),
-        conventions=f"{title_of(model)}; assumed traffic, a cosine with its peak at {BUSIEST:.0f}:00. Prompts of "
+        conventions=f"{model.heading}; assumed traffic, a cosine with its peak at {BUSIEST:.0f}:00. Prompts of "
         f"{INPUT:,} and answers of {OUTPUT:,} tokens, at most {LIMIT * 1e3:.0f} ms between tokens; whole copies, "
         f"started and stopped every quarter of an hour. Modelled; throughput {known.text()}.",
         source=sources(asked.models),

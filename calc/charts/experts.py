@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calc.charts.chart import Asked, Chart, several, sources, title_of
+from calc.charts.chart import Asked, Chart, several, sources
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.errors import SpecError
@@ -28,10 +28,10 @@ def data(asked: Asked) -> ChartData:
     for model in asked.models:
         kinds = routers(model)
         if not kinds:
-            raise SpecError(f"{title_of(model)} has no experts")
+            raise SpecError(f"{model.heading} has no experts")
         for experts, active in kinds:
             share = tuple(float(touched(experts, active, tokens)) / experts for tokens in TOKENS)
-            named.setdefault(share, []).append(f"{title_of(model)} {active}/{experts}")
+            named.setdefault(share, []).append(f"{model.heading} {active}/{experts}")
     # the share depends on k/E alone: 8 of 256 and 4 of 128 are one line
     series = tuple(Series(name=several(names), x=TOKENS, y=share) for share, names in named.items())
     panel = Panel(
@@ -52,8 +52,8 @@ def data(asked: Asked) -> ChartData:
 def _finding(models: tuple[Model, ...]) -> str:
     needed = {model: min(almost_all(*kind) for kind in routers(model)) for model in models}
     most, least = max(models, key=lambda model: needed[model]), min(models, key=lambda model: needed[model])
-    found = f"{needed[most]:,} tokens touch {ALMOST:.0%} of {title_of(most)}'s experts in a layer"
-    return found if most is least else f"{found}, {needed[least]:,} those of {title_of(least)}"
+    found = f"{needed[most]:,} tokens touch {ALMOST:.0%} of {most.heading}'s experts in a layer"
+    return found if most is least else f"{found}, {needed[least]:,} those of {least.heading}"
 
 
 def almost_all(experts: int, active: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from calc.charts.chart import Asked, Chart, sources, title_of
+from calc.charts.chart import Asked, Chart, sources
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.costs import Setting, traffic
@@ -21,7 +21,7 @@ def data(asked: Asked) -> ChartData:
     for model in asked.models:
         mixers = [layer.attention for layer in model.kinds_of_layer() if layer.attention]
         if any(mask.both_ways for mixer in mixers for mask in mixer.masks()):
-            raise SpecError(f"{title_of(model)} does not decode token by token")
+            raise SpecError(f"{model.heading} does not decode token by token")
     series = tuple(_series(model, setting) for model in asked.models)
     panel = Panel(
         x=Axis(label="sequences decoded together", scale="log", base=2, low=BATCHES[0], high=BATCHES[-1]),
@@ -65,7 +65,7 @@ def _series(model: Model, setting: Setting) -> Series:
     ends = model.bounds()
     found = [tuple(intensity(of, setting, batch) for batch in BATCHES) for of in (model, *(ends or ()))]
     return Series(
-        name=title_of(model),
+        name=model.heading,
         x=BATCHES,
         y=found[0],
         low=tuple(map(min, *found[1:])) if ends else None,

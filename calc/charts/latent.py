@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from calc.charts.chart import Asked, Chart, sources, times, title_of
+from calc.charts.chart import Asked, Chart, sources, times
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.errors import SpecError
@@ -18,7 +18,7 @@ def data(asked: Asked) -> ChartData:
     """Return the FLOPs for each new token of a prefill and of a decode step, in both forms."""
     for model in asked.models:
         if not set(FORMS) <= set(model.forms()):
-            raise SpecError(f"{title_of(model)} has no latent attention, hence no naive and absorbed form")
+            raise SpecError(f"{model.heading} has no latent attention, hence no naive and absorbed form")
     last = asked.context or CONTEXTS[-1]
     contexts = (*(context for context in CONTEXTS if context < last), last)
     phases = (
@@ -49,7 +49,7 @@ def _panel(
     for number, model in enumerate(models):
         for form in FORMS:
             flops = [_flops(model, form, make(n)) / (n if shared else 1) for n in contexts]
-            name = form if len(models) == 1 else f"{title_of(model)} {form}"
+            name = form if len(models) == 1 else f"{model.heading} {form}"
             series.append(Series(name=name, x=contexts, y=tuple(flops), group=2 * number + FORMS.index(form)))
     return Panel(
         title=title,
@@ -72,7 +72,7 @@ def _finding(models: tuple[Model, ...], last: int) -> str:
         f"{cheaper} {times(max(found) / min(found))} fewer" if min(found) < max(found) else "as many either way"
         for found, cheaper in ((flops, FORMS[flops.index(min(flops))]) for flops in (decode, prefill))
     )
-    return f"FLOPs of {title_of(model)} at {last:,} tokens: in decode {steps}, in prefill {prompt}"
+    return f"FLOPs of {model.heading} at {last:,} tokens: in decode {steps}, in prefill {prompt}"
 
 
 CHART = Chart(

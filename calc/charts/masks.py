@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from calc.charts.chart import Asked, Chart, several, sources, title_of
+from calc.charts.chart import Asked, Chart, several, sources
 from calc.charts.data import Axis, Cells, ChartData, Panel
 from calc.charts.drawing.cells import draw_squares, size_of_squares
 from calc.errors import SpecError
@@ -243,14 +243,14 @@ def _of_models(models: tuple[Model, ...]) -> dict[Mask, list[str]]:
             mask for layer in model.kinds_of_layer() for mixer in (layer.attention,) if mixer for mask in mixer.masks()
         ]
         if not masks:
-            raise SpecError(f"{title_of(model)} has no attention over positions, hence no mask")
+            raise SpecError(f"{model.heading} has no attention over positions, hence no mask")
         for mask in dict.fromkeys(masks):
             names = found.setdefault(mask, [])
-            names += [] if title_of(model) in names else [title_of(model)]
+            names += [] if model.heading in names else [model.heading]
     drawable = {mask: names for mask, names in found.items() if type(mask) in _PICTURES}
     if not drawable:
         kinds = several(mask.kind for mask in found)
-        raise SpecError(f"{several(map(title_of, models))}: the masks {kinds} have no picture")
+        raise SpecError(f"{several(each.heading for each in models)}: the masks {kinds} have no picture")
     return drawable
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from calc.charts.chart import Asked, Chart, sources, title_of
+from calc.charts.chart import Asked, Chart, sources
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.bars import draw, size
 from calc.confidence import error_of
@@ -49,7 +49,7 @@ def data(asked: Asked) -> ChartData:
     )
     return ChartData(
         chart="memory",
-        finding=_finding(title_of(model), found, asked),
+        finding=_finding(model.heading, found, asked),
         panels=(panel,),
         conventions=f"Sequences of {context:,} tokens, one in a micro-batch; bf16 with fp32 copies, Adam, Megatron's "
         f"habits. Modelled: {known.text()}.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from calc.charts.chart import Asked, Chart, Size, title_of
+from calc.charts.chart import Asked, Chart, Size
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.bars import draw, height
 from calc.errors import SpecError
@@ -23,7 +23,7 @@ def data(asked: Asked) -> ChartData:
     if any(answer.get("kind") not in ("ops", "kernels") for answer in answers):
         raise SpecError("the chart operations is drawn of models, or of what `calc ops --format json` printed")
     timed = answers[0]["kind"] == "kernels"
-    name = title_of(asked.models[0]) if asked.models else str(answers[0]["model"]["name"])
+    name = asked.models[0].heading if asked.models else str(answers[0]["model"]["name"])
     device = f" on {answers[0]['accelerator']}" if timed else ""
     what = "time" if timed else "FLOPs"
     conventions = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from calc.charts.chart import Asked, Chart, sources, title_of
+from calc.charts.chart import Asked, Chart, sources
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.bars import draw, size
 from calc.errors import SpecError
@@ -83,7 +83,7 @@ def _of_model(model: Model) -> Split:
     total = count(sum(parts.values()))
     if ends is not None:
         total = _range(sum(parts.values()), *(end.params().total for end in ends))
-    return Split(title=title_of(model), parts=parts, total=total, source=model.source)
+    return Split(title=model.heading, parts=parts, total=total, source=model.source)
 
 
 def _range(middle: int, low: int, high: int) -> str:

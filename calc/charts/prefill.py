@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
-from calc.charts.chart import Asked, Chart, shared_length, sources, times, title_of
+from calc.charts.chart import Asked, Chart, shared_length, sources, times
 from calc.charts.data import Axis, ChartData, Mark, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.model import Model, Pass
@@ -64,7 +64,7 @@ def _series(model: Model, lengths: list[int], flops: tuple[int, ...]) -> Series:
 
     ends = model.bounds()
     return Series(
-        name=title_of(model),
+        name=model.heading,
         x=tuple(lengths),
         y=each(flops),
         low=each(_flops(ends[0], lengths)) if ends else None,
@@ -104,7 +104,7 @@ def _finding(
         at = int(shared_length((models[0].max_context,), lengths))
         first, last = flops[0] / lengths[0], flops[lengths.index(at)] / at
         return (
-            f"A token of a prompt of {at:,} costs {title_of(models[0])} {flop(last, 3)}, "
+            f"A token of a prompt of {at:,} costs {models[0].heading} {flop(last, 3)}, "
             f"{times(last / first)} as much as one of {lengths[0]:,}"
         )
     if crossings:
@@ -112,12 +112,12 @@ def _finding(
         stated = [one for one in crossings if one[0] <= max(one[1].max_context or one[0], one[2].max_context or one[0])]
         crossings = stated or crossings
         length, dearer, cheaper = max(crossings, key=lambda one: _steepness(one, totals))
-        return f"From {length:,} tokens on a prompt costs {title_of(dearer)} more than {title_of(cheaper)}"
+        return f"From {length:,} tokens on a prompt costs {dearer.heading} more than {cheaper.heading}"
     at = int(shared_length((model.max_context for model in models), lengths))
     index = lengths.index(at)
     most, least = (pick(models, key=lambda model: totals[model][index]) for pick in (max, min))
     ratio = times(totals[most][index] / totals[least][index])
-    return f"A prompt of {at:,} tokens costs {title_of(most)} {ratio} as much as {title_of(least)}"
+    return f"A prompt of {at:,} tokens costs {most.heading} {ratio} as much as {least.heading}"
 
 
 def _steepness(crossing: tuple[int, Model, Model], totals: dict[Model, tuple[int, ...]]) -> float:

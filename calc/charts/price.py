@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from calc.charts.chart import Asked, Chart, several, sources, times, title_of
+from calc.charts.chart import Asked, Chart, several, sources, times
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.bars import draw, size
 from calc.confidence import error_of
@@ -25,7 +25,7 @@ def data(asked: Asked) -> ChartData:
     model = asked.models[0]
     found = {device: best for device in asked.accelerators if (best := _cheapest(asked, device)) is not None}
     if not found:
-        raise SpecError(f"no accelerator named here with a known price serves {title_of(model)} at {LIMIT:g} s a token")
+        raise SpecError(f"no accelerator named here with a known price serves {model.heading} at {LIMIT:g} s a token")
     ranked = sorted(found.values(), key=usd_per_million)
     prices = tuple(usd_per_million(each) for each in ranked)
     known = error_of("serving.throughput")
@@ -57,7 +57,7 @@ def data(asked: Asked) -> ChartData:
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     return ChartData(
         chart="price",
-        finding=f"A million tokens of {title_of(model)} cost least on {cheapest.asked.accelerator.title}: "
+        finding=f"A million tokens of {model.heading} cost least on {cheapest.asked.accelerator.title}: "
         f"{prices[0]:.2f} USD{more}",
         panels=(panel,),
         conventions=f"Prompts of {INPUT:,} and answers of {OUTPUT:,} tokens, at most {LIMIT * 1e3:.0f} ms between "

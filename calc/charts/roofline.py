@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from calc import catalog
-from calc.charts.chart import Asked, Chart, title_of
+from calc.charts.chart import Asked, Chart
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.points import draw
 from calc.errors import SpecError
@@ -52,7 +52,7 @@ def data(asked: Asked) -> ChartData:
     error = answers[0]["error"]
     return ChartData(
         chart="roofline",
-        finding=_finding(title_of(asked.models[0]) if asked.models else answers[0]["model"]["name"], answers, device),
+        finding=_finding(asked.models[0].heading if asked.models else answers[0]["model"]["name"], answers, device),
         panels=(panel,),
         conventions=f"Points: kernels of {_sizes(answers)}, as engines fuse them. Their rate is modelled: eight of ten "
         f"measured operators took {error['low']:.2f} to {error['high']:.2f} of such a time (bars). Kernels without "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from calc.charts.chart import Asked, Chart, Size, sources, times, title_of
+from calc.charts.chart import Asked, Chart, Size, sources, times
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing import bars, lines
 from calc.charts.drawing.canvas import Canvas
@@ -21,10 +21,10 @@ MINUTE = {"sound": {"audio": "60s"}, "video": {"video": "60s@1fps@640x360"}}
 def data(asked: Asked) -> ChartData:
     """Return the tokens of a square image over its side, and those of a minute of sound and of video."""
     images = tuple(series for model in asked.models for series in _images(model))
-    minutes = {f"{kind}, {title_of(m)}": count for m in asked.models for kind, count in _minutes(m).items()}
+    minutes = {f"{kind}, {m.heading}": count for m in asked.models for kind, count in _minutes(m).items()}
     panels = ([_sides(images)] if images else []) + ([_minute(minutes)] if minutes else [])
     if not panels:
-        raise SpecError(f"{title_of(asked.models[0])} reads neither images nor sound nor video")
+        raise SpecError(f"{asked.models[0].heading} reads neither images nor sound nor video")
     return ChartData(
         chart="tokens",
         finding=_finding(images, minutes),
@@ -48,7 +48,7 @@ def _images(model: Model) -> tuple[Series, ...]:
     counts = [tokens_of(model, images=f"1@{side}x{side}") for side in SIDES]
     if not all(counts):
         return ()
-    return (Series(name=title_of(model), x=SIDES, y=tuple(count or 0 for count in counts)),)
+    return (Series(name=model.heading, x=SIDES, y=tuple(count or 0 for count in counts)),)
 
 
 def _minutes(model: Model) -> dict[str, int]:

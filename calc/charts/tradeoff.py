@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from calc.charts.chart import Asked, Chart, sources, title_of
+from calc.charts.chart import Asked, Chart, sources
 from calc.charts.data import Axis, ChartData, Mark, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.confidence import error_of
@@ -32,7 +32,7 @@ def data(asked: Asked) -> ChartData:
     kept = {name: each for name, each in kept.items() if each}
     if not kept:
         raise SpecError(
-            f"{title_of(asked.models[0])} fits {gpus} × {asked.accelerators[0].title} in no layout; give more --gpus"
+            f"{asked.models[0].heading} fits {gpus} × {asked.accelerators[0].title} in no layout; give more --gpus"
         )
     series = tuple(_series(name, each) for name, each in kept.items())
     x = [value for each in series for value in each.x]
@@ -50,7 +50,7 @@ def data(asked: Asked) -> ChartData:
     known = error_of("serving.tpot")
     return ChartData(
         chart="tradeoff",
-        finding=f"{machine}{layout} write {_rate(best):,.0f} tokens a second and device of {title_of(asked.models[0])} "
+        finding=f"{machine}{layout} write {_rate(best):,.0f} tokens a second and device of {asked.models[0].heading} "
         f"and {_speed(best):,.0f} for each of {best.asked.concurrency:,.0f} users",
         panels=(panel,),
         conventions=f"{gpus} devices, copies of the model side by side; prompts of {INPUT:,} and answers of {OUTPUT:,} "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from calc.charts.chart import Asked, Chart, sources, title_of
+from calc.charts.chart import Asked, Chart, sources
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.bars import draw, size
 from calc.confidence import error_of
@@ -38,7 +38,7 @@ def data(asked: Asked) -> ChartData:
     ]
     fitting = sorted((each for each in tried if each.fits), key=lambda each: each.time.iteration)
     if not fitting:
-        raise SpecError(f"{title_of(model)} fits {gpus:,} × {device.title} in no layout tried; give more --gpus")
+        raise SpecError(f"{model.heading} fits {gpus:,} × {device.title} in no layout tried; give more --gpus")
     shown = fitting[:SHOWN]
     rows = tuple(float(row) for row in range(len(shown)))
     series = [
@@ -67,7 +67,7 @@ def data(asked: Asked) -> ChartData:
     known = error_of("training.time")
     return ChartData(
         chart="training",
-        finding=f"{gpus:,} × {device.title} train {title_of(model)} fastest with {_name(shown[0])}{slowest}",
+        finding=f"{gpus:,} × {device.title} train {model.heading} fastest with {_name(shown[0])}{slowest}",
         panels=(panel,),
         conventions=f"Tensor (tp), pipeline (pp) and data parallelism (dp), ZeRO 1, least recomputation that fits; "
         f"{len(fitting)} of {len(tried)} layouts fit. bf16, Adam, Megatron's habits. Modelled: {known.text()}.",

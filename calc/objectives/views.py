@@ -161,7 +161,7 @@ def _grid(title: str, asked: Asked, plan: Plan, flops: float) -> Grid:
         rows.append(_row(f"stored.{what.strip()}", what, Figure(size, "B"), "", how, section))
         section = ""
     lengths = f"{asked.prompt:,} + {asked.answer:,} tokens"
-    head = f"{asked.model.title or asked.model.name}, {title}: batch {asked.batch:,}, {lengths}"
+    head = f"{asked.model.heading}, {title}: batch {asked.batch:,}, {lengths}"
     notes = (f"FLOPs: {plan.formula}", *plan.notes, f"source: {plan.source}")
     return Grid(head, ("", "value", "share", ""), tuple(rows), notes)
 

@@ -171,7 +171,7 @@ class Search:
         front, hours, quantiles = self._front(), self._hours(), self._quantiles()
         return Plan(
             model=question.model.name,
-            title=question.model.title or question.model.name,
+            title=question.model.heading,
             demand=question.demand,
             objectives=question.wanted,
             max_gpus=question.max_gpus,

@@ -128,7 +128,7 @@ def _exit_grid(model: Model, data: Mapping[str, Any]) -> Grid:
         "source: Schuster et al. 2022, arXiv:2207.07061 §3",
     )
     columns = ("leaves", "chance", "FLOPs", "of it caches above", "of it heads")
-    title = f"{model.title or model.name}, early exit: a decode step at {data['context']:,} tokens"
+    title = f"{model.heading}, early exit: a decode step at {data['context']:,} tokens"
     return Grid(title, columns, tuple(rows), notes)
 
 
@@ -223,7 +223,7 @@ def _mixed(model: Model, capacity: float, every: int, context: int) -> Result:
         ),
     )
     shape = f"{capacity:.4g} of the tokens in every {every}. layer, {context:,} tokens"
-    title = f"{model.title or model.name}, mixture of depths: {shape}"
+    title = f"{model.heading}, mixture of depths: {shape}"
     notes = (
         "E[FLOP] = plain layers + c·routed layers at c·context keys + 2·d for each router",
         "source: Raposo et al. 2024, arXiv:2404.02258 §3",

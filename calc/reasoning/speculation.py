@@ -160,6 +160,6 @@ def _grid(model: Model, name: str, data: dict[str, Any], rounds: list[Round], ch
         "source: Leviathan et al. 2023, arXiv:2211.17192",
     )
     shape = f"{a:g} stand, {data['context']:,} tokens, batch {data['batch']:,}"
-    title = f"{model.title or model.name} checks what is guessed by {name}: {shape}"
+    title = f"{model.heading} checks what is guessed by {name}: {shape}"
     columns = ("guesses", "tokens a round", "FLOP / token", "× plain", "bytes / token", "speed", "Leviathan", "")
     return Grid(title, columns, tuple(rows), notes)

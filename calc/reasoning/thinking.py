@@ -206,7 +206,7 @@ def _card(model: Model, data: dict[str, Any], spent: Spent) -> Grid:
     if spent.usd is not None:
         rows.append(Row("usd", ("money", spent.money(), spent.price), True, section))
     shape = f"{chain['samples']:,} × {chain['steps']:,} steps after {tokens['prompt']:,} tokens"
-    title = f"{model.title or model.name}: {shape}"
+    title = f"{model.heading}: {shape}"
     notes = ["every generated token is passed through the model once"]
     if spent.error:
         notes.append(f"modelled time: {spent.error.text()}, of single operators")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from calc import catalog
 from calc.charts import plot
-from calc.charts.chart import chart, several, title_of
+from calc.charts.chart import chart, several
 from calc.charts.picture import Picture
 from calc.charts.style import DARK, LIGHT, readable
 from calc.charts.svg import inline
@@ -109,7 +109,7 @@ class _Page:
 
     def values(self) -> dict[str, Any]:
         """Return the template's values."""
-        names = [printable(title_of(model)) for model in self.models]
+        names = [printable(model.heading) for model in self.models]
         steps = [*(("models", name) for name in names), ("charts", "charts")]
         models = []
         for number, (_, name) in enumerate(steps[:-1]):
@@ -161,7 +161,7 @@ class _Page:
         formulas, legend = self._formulas(model, word)
         return {
             "anchor": f"model-{number + 1}",
-            "title": printable(title_of(model)),
+            "title": printable(model.heading),
             "notes": [printable(note) for note in model.notes],
             "tiles": [(label, shown(figure)) for label, figure in _tiles(self.costs[number])],
             "card": table(show(model, **self.given).grids[0]),
@@ -287,7 +287,7 @@ class _Page:
     def _machine(self, accelerator: Accelerator) -> dict[str, Any]:
         phases = [
             {
-                "name": f"{printable(title_of(model))}: kernels of a {phase}, modelled",
+                "name": f"{printable(model.heading)}: kernels of a {phase}, modelled",
                 "table": table(kernel_table(model, accelerator, phase=phase, **self._sized()).grids[0]),
                 "command": self._command("ops", word, extra=("--phase", phase), machine=True),
             }
@@ -330,7 +330,7 @@ def _fit(costs: list[Costs], accelerator: Accelerator) -> Grid:
         need = each.figure(lambda c: c.weight_bytes + c.cache.bytes + c.cache.state_bytes, "B")
         least = -(-int(need.value or 0) // accelerator.capacity)
         cells = (
-            printable(title_of(each.model)),
+            printable(each.model.heading),
             each.figure(lambda c: c.weight_bytes, "B"),
             each.figure(lambda c: c.cache.bytes + c.cache.state_bytes, "B"),
             need,

@@ -96,7 +96,7 @@ def lengths(model: str | Path | Model, *, quantity: str = "", counts: Counts = "
         }
         entries.append({"name": rival.name, "family": rival.family, "crossovers": crossovers})
     shape = f"{heads} heads of {width}, " + ("latent" if isinstance(base, MLA) else f"{kv_heads} key-value heads")
-    title = f"{loaded.title or loaded.name}: softmax attention ({shape}) is dearer from"
+    title = f"{loaded.heading}: softmax attention ({shape}) is dearer from"
     pairs = "causal" if causal else "full"
     notes = (f"{counts} FLOPs, {pairs} pairs; bf16 cache, states as published; one layer, batch 1",)
     grid = Grid(title, ("mixer", *(f"{name}, tokens" for name in asked)), tuple(rows), notes)

@@ -148,7 +148,7 @@ def _of_model(model: Model, tokens: float | None, chosen: list[Law], context: in
         "laws": entries,
     }
     asked = "the tokens for which its size is the best" if tokens is None else f"{tokens:.4g} tokens"
-    title = f"{model.title or model.name}, {asked}"
+    title = f"{model.heading}, {asked}"
     told = f"{per_token:.4g} FLOP for each token by its tables at {context:,} tokens: {per_token / usual:.3g} × 6·N"
     notes = (told, *_NOTES, *_of_experts(size))
     columns = ("law", "N", "tokens", "tokens / N", "loss", "best size", "its tokens", "loss above its")

@@ -67,7 +67,7 @@ def _title(serving: Serving) -> str:
         load = f"{asked.concurrency:,g} users"
     if asked.rate is not None:
         load = f"{asked.rate:,g} requests/s"
-    model = asked.model.title or asked.model.name
+    model = asked.model.heading
     return (
         f"{model} on {asked.gpus} × {asked.accelerator.title}, {asked.engine.title} {asked.engine.version}, "
         f"{asked.input_tokens:,} tokens in, {asked.output_tokens:,} out, {load}"

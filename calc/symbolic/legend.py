@@ -174,7 +174,7 @@ def of_model(model: Model) -> Subject:
     )
     return Subject(
         name=model.name,
-        title=model.title or model.name,
+        title=model.heading,
         source=model.source,
         model=model,
         blocks=blocks,

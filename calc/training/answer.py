@@ -151,7 +151,7 @@ def _modelled(value: float, unit: str, error: KnownError | None) -> Figure:
 def _card(answer: Training) -> Grid:
     run, layout = answer.run, answer.run.layout
     title = (
-        f"{run.model.title or run.model.name} on {layout.gpus:,} × {run.accelerator.title}: {layout.text()}, "
+        f"{run.model.heading} on {layout.gpus:,} × {run.accelerator.title}: {layout.text()}, "
         f"micro-batch {run.micro_batch}, {run.micro_batches:,} of them, {run.context:,} tokens each"
     )
     rows = [*_verdict(answer), *_memory_rows(answer), *_time_rows(answer), *_budget_rows(answer)]
