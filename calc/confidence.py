@@ -7,7 +7,7 @@ which measured values lay around predicted ones, the median error, and on how ma
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -21,13 +21,12 @@ ERRORS = "errors.json"
 
 
 @named_record
-class KnownError(Record):
-    """The error of one kind of figure: |predicted / measured − 1| over ``n`` published measurements.
+class Errors(Record):
+    """Statistics over ``n`` measurements: errors are |predicted / measured − 1|, the bias keeps the sign.
 
     ``low`` and ``high``: the 10th and 90th percentile of measured / predicted.
     """
 
-    quantity: str
     n: int
     median: float
     mean: float
@@ -35,6 +34,13 @@ class KnownError(Record):
     bias: float
     low: float
     high: float
+
+
+@named_record
+class KnownError(Errors):
+    """The error of one kind of figure on published measurements."""
+
+    quantity: str
 
     def text(self) -> str:
         """Say it in a few words.
@@ -46,9 +52,37 @@ class KnownError(Record):
             f"±{100 * self.median:.2g} % median, {100 * self.p90:.2g} % at the 90th percentile, {self.n} measurements"
         )
 
-    def figure(self, value: float, unit: str) -> Figure:
-        """Return a modelled figure with the band in which eight of ten measurements lay."""
-        return Figure(value, unit, "modelled", low=value * self.low, high=value * self.high)
+    def figure(self, value: float, unit: str, *, inverse: bool = False) -> Figure:
+        """Return a modelled figure with the band in which eight of ten measurements lay.
+
+        ``inverse``: it falls as what was measured rises (a price with throughput, a rate with time).
+        """
+        low, high = (1 / self.high, 1 / self.low) if inverse else (self.low, self.high)
+        return Figure(value, unit, "modelled", low=value * low, high=value * high)
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """Return a quantile, interpolated between neighbours.
+
+    >>> quantile([1, 2, 3, 4], 0.5)
+    2.5
+    """
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return float(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
+
+
+def wider(quantity: str) -> Iterator[str]:
+    """Yield a quantity and the wider ones it belongs to.
+
+    >>> list(wider("operator.gemm"))
+    ['operator.gemm', 'operator']
+    """
+    while quantity:
+        yield quantity
+        quantity = quantity.rpartition(".")[0]
 
 
 @cache
@@ -64,11 +98,10 @@ def error_of(quantity: str) -> KnownError:
     Raises:
         UnknownName: neither it nor a wider kind has been measured.
     """
-    known, name = known_errors(), quantity
-    while name:
+    known = known_errors()
+    for name in wider(quantity):
         if name in known:
             return known[name]
-        name = name.rpartition(".")[0]
     raise UnknownName("measured error", quantity, known)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import mean, median
 from typing import Any, Final
 
+from calc.confidence import quantile
 from calc.hardware import Accelerator
 from calc.kernels import Kernel
 from calc.records import Record, named_record
@@ -177,21 +178,13 @@ def errors(
 
 def summary(ratios: Sequence[float]) -> dict[str, float]:
     """Return n, median, mean and 90th percentile of |ratio − 1|, the median of ratio − 1, and the band of 1 / ratio."""
-    off = sorted(abs(ratio - 1) for ratio in ratios)
-    inverse = sorted(1 / ratio for ratio in ratios)
+    off, inverse = [abs(ratio - 1) for ratio in ratios], [1 / ratio for ratio in ratios]
     return {
         "n": len(off),
         "median": median(off),
         "mean": mean(off),
-        "p90": _quantile(off, 0.9),
+        "p90": quantile(off, 0.9),
         "bias": median(ratio - 1 for ratio in ratios),
-        "low": _quantile(inverse, 0.1),
-        "high": _quantile(inverse, 0.9),
+        "low": quantile(inverse, 0.1),
+        "high": quantile(inverse, 0.9),
     }
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])

@@ -9,8 +9,8 @@ from typing import Any
 from calc.charts.chart import Asked, Chart, Size
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.strips import draw
+from calc.confidence import quantile
 from calc.errors import SpecError
-from calc.measured.scores import quantile
 
 LIMITS = (0.25, 4.0)
 """Ratios beyond are drawn at the edge."""

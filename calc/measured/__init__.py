@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from calc.confidence import Errors
 from calc.measured.rows import Measurement, NotModelled, Prediction, read
-from calc.measured.scores import Accuracy, Errors, Scored, accuracy, record_errors, score
+from calc.measured.scores import Accuracy, Scored, accuracy, record_errors, score
 
 __all__ = [
     "Accuracy",

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 from calc.catalog import save_preset
+from calc.confidence import Errors, quantile, wider
 from calc.errors import UnknownName
 from calc.measured.readers import predict
 from calc.measured.rows import Measurement, NotModelled, read
-from calc.records import Record, named_record, record
+from calc.records import Record, record
 from calc.results import Figure, Grid, Result, Row
 
 Progress = Callable[[str, int, int], None]
@@ -48,47 +49,19 @@ class Scored(Record):
         return self.predicted / self.row.value - 1
 
 
-@named_record
-class Errors(Record):
-    """Statistics over measurements: errors are |predicted / measured − 1|, the bias keeps the sign."""
-
-    n: int
-    median: float
-    mean: float
-    p90: float
-    bias: float
-    low: float
-    """10th percentile of measured / predicted."""
-    high: float
-    """90th percentile of measured / predicted."""
-
-    @classmethod
-    def of(cls, scored: Iterable[Scored]) -> Errors:
-        """Take the statistics of at least one measurement."""
-        errors = [one.error for one in scored]
-        sizes, ratios = [abs(error) for error in errors], [1 / (1 + error) for error in errors]
-        return cls(
-            n=len(errors),
-            median=median(sizes),
-            mean=fmean(sizes),
-            p90=quantile(sizes, 0.9),
-            bias=fmean(errors),
-            low=quantile(ratios, 0.1),
-            high=quantile(ratios, 0.9),
-        )
-
-
-def quantile(values: Iterable[float], share: float) -> float:
-    """Return a quantile, interpolated between neighbours.
-
-    >>> quantile([1, 2, 3, 4], 0.5)
-    2.5
-    """
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return float(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
+def statistics(scored: Iterable[Scored]) -> Errors:
+    """Return the statistics of at least one measurement."""
+    errors = [one.error for one in scored]
+    sizes, ratios = [abs(error) for error in errors], [1 / (1 + error) for error in errors]
+    return Errors(
+        n=len(errors),
+        median=median(sizes),
+        mean=fmean(sizes),
+        p90=quantile(sizes, 0.9),
+        bias=fmean(errors),
+        low=quantile(ratios, 0.1),
+        high=quantile(ratios, 0.9),
+    )
 
 
 @record
@@ -104,7 +77,7 @@ class Accuracy(Record):
         for one in self.scored:
             for key in GROUPINGS[by](one):
                 grouped.setdefault(key, []).append(one)
-        return {key: Errors.of(scored) for key, scored in sorted(grouped.items())}
+        return {key: statistics(scored) for key, scored in sorted(grouped.items())}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract: errors by every grouping, each prediction, each refusal."""
@@ -123,20 +96,13 @@ class Accuracy(Record):
         }  # fmt: skip
 
 
-def _wider(quantity: str) -> Iterator[str]:
-    """Yield a quantity and the wider ones it belongs to."""
-    while quantity:
-        yield quantity
-        quantity = quantity.rpartition(".")[0]
-
-
 def short_source(row: Measurement) -> str:
     """Return the source without its commit, path details and retrieval notes."""
     return row.source.partition(" (")[0].partition(" @")[0].partition(", values")[0].partition(", ID")[0][:70]
 
 
 GROUPINGS: Mapping[str, Callable[[Scored], Iterable[str]]] = {
-    "quantity": lambda one: _wider(one.quantity),
+    "quantity": lambda one: wider(one.quantity),
     "kind": lambda one: [one.row.kind],
     "source": lambda one: [f"{one.quantity} – {short_source(one.row)}"],
     "hardware": lambda one: [f"{one.quantity} – {one.row.first('hardware', 'gpu', 'system') or 'not stated'}"],

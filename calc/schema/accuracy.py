@@ -21,6 +21,12 @@ class ErrorFacts(Document):
     high: float = Field(description="90th percentile of measured / predicted")
 
 
+class KnownErrorFacts(ErrorFacts):
+    """The measured error of one kind of figure (``calc accuracy``)."""
+
+    quantity: str
+
+
 class BarFacts(Document):
     """What the program sets out to reach."""
 

@@ -6,19 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from calc.schema.accuracy import ErrorFacts
 from calc.schema.base import Answer, Document
-
-
-class FitErrors(Document):
-    """|predicted / measured − 1| over ``n`` points that took no part in the fit; ``low``, ``high`` of the inverse."""
-
-    n: int
-    median: float
-    mean: float
-    p90: float
-    bias: float
-    low: float
-    high: float
 
 
 class LayerFacts(Document):
@@ -40,7 +29,7 @@ class Calibration(Answer):
     versions: dict[str, str]
     accelerator: dict[str, Any] = Field(description="the device, as an accelerator's preset holds it")
     constants: dict[str, Any] = Field(description="of the time model, as `calc.roofline.Efficiency` names them")
-    errors: dict[str, FitErrors] = Field(description="by kind, and over all")
+    errors: dict[str, ErrorFacts] = Field(description="by kind, and over all; of points that took no part in the fit")
     fitted: int
     left_out: int
     unrest: float = Field(description="median over shapes of (median / least time − 1) of the repetitions")

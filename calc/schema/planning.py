@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from calc.schema.accuracy import KnownErrorFacts
 from calc.schema.base import Answer, Document
 
 
@@ -78,19 +79,6 @@ class RejectedFacts(Document):
     reason: str = Field(description="the first limit, a colon, and by how much it misses")
 
 
-class PlanError(Document):
-    """The measured error of one kind of figure (``calc accuracy``)."""
-
-    quantity: str
-    n: int
-    median: float
-    mean: float
-    p90: float
-    bias: float
-    low: float
-    high: float
-
-
 class PlanFacts(Document):
     """One model's plan."""
 
@@ -106,7 +94,7 @@ class PlanFacts(Document):
     gpus_by_hour: list[int] = Field(description="of the first choice; empty where there is none")
     usd_per_day: float | None
     usd_per_month: float | None
-    errors: dict[str, PlanError]
+    errors: dict[str, KnownErrorFacts]
     not_modelled: str
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from calc.schema.accuracy import KnownErrorFacts
 from calc.schema.base import Answer, Document
 
 
@@ -85,19 +86,6 @@ class BudgetFacts(Document):
 
     tokens: int
     seconds: float
-
-
-class KnownErrorFacts(Document):
-    """The error of a kind of figure on published measurements."""
-
-    quantity: str
-    n: int
-    median: float
-    mean: float
-    p90: float
-    bias: float
-    low: float
-    high: float
 
 
 class TrainingFacts(Document):

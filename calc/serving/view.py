@@ -36,9 +36,7 @@ def modelled(name: str, value: float | None, unit: str, *, inverse: bool = False
     """
     if value is None or not isfinite(value):
         return Figure(None, unit, "modelled")
-    error = error_of(QUANTITIES[name])
-    low, high = (1 / error.high, 1 / error.low) if inverse else (error.low, error.high)
-    return Figure(value, unit, "modelled", low=value * low, high=value * high)
+    return error_of(QUANTITIES[name]).figure(value, unit, inverse=inverse)
 
 
 def result(serving: Serving, solved: Sequence[Inverse] = ()) -> Result:

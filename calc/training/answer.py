@@ -144,8 +144,8 @@ def memory_for(run: Run) -> TrainingMemory:
     return memory_of(kept, run.micro_batch)
 
 
-def _modelled(value: float, unit: str, error: KnownError | None) -> Figure:
-    return error.figure(value, unit) if error else Figure(value, unit, "modelled")
+def _modelled(value: float, unit: str, error: KnownError | None, *, inverse: bool = False) -> Figure:
+    return error.figure(value, unit, inverse=inverse) if error else Figure(value, unit, "modelled")
 
 
 def _card(answer: Training) -> Grid:
@@ -197,17 +197,11 @@ def _time_rows(answer: Training) -> Iterator[Row]:
         if value:
             share = f"{value / time.iteration:.1%}  {meaning}"
             yield Row(f"time.{part}", (f"  {part}", Figure(value, "s", "modelled"), share))
-    rate = _rate(answer.tokens_per_second_per_gpu, error)
+    rate = _modelled(answer.tokens_per_second_per_gpu, "tokens/s", error, inverse=True)
     yield Row("tokens_per_second_per_gpu", ("throughput", rate, "per GPU"))
     yield Row("mfu", ("MFU", Figure(answer.mfu, "percent", "modelled"), ""))
     if answer.run.recompute != "none":
         yield Row("hfu", ("HFU", Figure(answer.hfu, "percent", "modelled"), "with what is computed again"))
-
-
-def _rate(value: float, error: KnownError | None) -> Figure:
-    if error is None:
-        return Figure(value, "tokens/s", "modelled")
-    return Figure(value, "tokens/s", "modelled", low=value / error.high, high=value / error.low)
 
 
 def _budget_rows(answer: Training) -> Iterator[Row]:
