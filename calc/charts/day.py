@@ -7,7 +7,8 @@ from math import ceil, cos, pi
 from calc.charts.chart import Asked, Chart, sources
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
-from calc.charts.price import INPUT, LIMIT, OUTPUT, fast_enough
+from calc.charts.price import LIMIT, fast_enough
+from calc.charts.served import INPUT, OUTPUT
 from calc.confidence import error_of
 from calc.errors import SpecError
 from calc.serving import Serving

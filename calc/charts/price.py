@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from calc.charts.chart import Asked, Chart, several, sources, times
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.bars import draw, size
+from calc.charts.served import INPUT, OUTPUT, over_users
 from calc.confidence import error_of
-from calc.errors import CalcError, SpecError
+from calc.errors import SpecError
 from calc.hardware import Accelerator
-from calc.serving import Serving, serve
+from calc.serving import Serving
 
 SIZES = (1, 2, 4, 8)
 USERS = tuple(2**power for power in range(11))
-INPUT, OUTPUT = 2048, 256
 LIMIT = 0.05
 """Seconds between tokens that a user waits at most."""
 MILLION = 1e6
@@ -84,20 +84,7 @@ def _cheapest(asked: Asked, device: Accelerator) -> Serving | None:
 def fast_enough(asked: Asked, device: Accelerator) -> Iterator[Serving]:
     """Yield the deployments of one to eight devices that keep to the limit between tokens, over the number of users."""
     for gpus in SIZES if asked.gpus is None else (asked.gpus,):
-        for users in USERS:
-            try:
-                one = serve(
-                    asked.models[0],
-                    device,
-                    gpus=gpus,
-                    input_tokens=INPUT,
-                    output_tokens=OUTPUT,
-                    concurrency=users,
-                    weights_dtype=asked.weights_dtype,
-                    cache_dtype=asked.cache_dtype or "bf16",
-                )
-            except CalcError:
-                break
+        for one in over_users(asked, device, gpus, USERS):
             if one.steady is None or float(one.tpot_s or 0) > LIMIT:
                 break
             yield one

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from calc.charts.chart import Asked, Chart, sources
 from calc.charts.data import Axis, ChartData, Mark, Panel, Series
 from calc.charts.drawing.lines import draw
+from calc.charts.served import INPUT, OUTPUT, over_users
 from calc.confidence import error_of
-from calc.errors import CalcError, SpecError
+from calc.errors import SpecError
 from calc.hardware import Accelerator
-from calc.serving import Serving, serve
+from calc.serving import Serving
 
 GPUS = 8
-INPUT, OUTPUT = 2048, 256
 USERS = tuple(2**power for power in range(10))
 DEGREES = (1, 2, 4, 8)
 READING = 20.0
@@ -61,25 +61,8 @@ def data(asked: Asked) -> ChartData:
 
 
 def _over_users(asked: Asked, device: Accelerator, gpus: int, tp: int) -> list[Serving]:
-    found: list[Serving] = []
-    for users in USERS:
-        try:
-            one = serve(
-                asked.models[0],
-                device,
-                gpus=gpus,
-                tp=tp,
-                input_tokens=INPUT,
-                output_tokens=OUTPUT,
-                concurrency=users,
-                weights_dtype=asked.weights_dtype,
-                cache_dtype=asked.cache_dtype or "bf16",
-            )
-        except CalcError:
-            return found
-        if one.steady is not None and users >= gpus // tp:
-            found.append(one)
-    return found
+    users = (each for each in USERS if each >= gpus // tp)
+    return [one for one in over_users(asked, device, gpus, users, tp) if one.steady is not None]
 
 
 def _speed(of: Serving) -> float:
