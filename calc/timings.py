@@ -86,6 +86,7 @@ def kernel_table(
         )
     ]
     timed = Timed(times=tuple(times), accelerator=device, error=error)
+    total = _total(timed)
     data = {
         "model": {"name": loaded.name, "source": loaded.source},
         "pass": {"phase": phase, **asked.to_dict(loaded)},
@@ -94,14 +95,14 @@ def kernel_table(
         "fusion": fusion,
         "launch": launch,
         "kernels": [_record(each, timed) for each in timed.times],
-        "total": _total(timed),
+        "total": total,
         "provenance": "modelled",
         "error": {name: value for name, value in asdict(error).items() if name != "bias"},
     }
     return Result(
         kind="kernels",
         data=data,
-        grids=(_grid(loaded, asked, phase, tp, ranked, timed),),
+        grids=(_grid(loaded, asked, phase, tp, ranked, timed, total),),
         notes=_notes(timed, calibration is not None),
     )
 
@@ -211,10 +212,11 @@ def _number(value: float) -> str:
 COLUMNS = ("kernel", "time", "share", "bound by", "of roofline", "shape", "FLOPs", "bytes", "FLOP/B")
 
 
-def _grid(model: Model, setting: Setting, phase: str, tp: int, blocks: list[Block], timed: Timed) -> Grid:
+def _grid(
+    model: Model, setting: Setting, phase: str, tp: int, blocks: list[Block], timed: Timed, total: Mapping[str, float]
+) -> Grid:
     labels = {block.path: " ".join(filter(None, (block.path, _times(block)))) for block in blocks}
     rows = list(_rows(timed, labels))
-    total = _total(timed)
     rows.append(
         Row(
             "total",
@@ -235,7 +237,7 @@ def _grid(model: Model, setting: Setting, phase: str, tp: int, blocks: list[Bloc
     several = f", one of {tp} tensor-parallel devices" if tp > 1 else ""
     size = f"{setting.batch} × {setting.context:,} tokens"
     title = f"{model.heading} on {timed.accelerator.title}, {phase}: {size}{several}"
-    return Grid(title, COLUMNS, tuple(rows), _footer(timed, phase, setting))
+    return Grid(title, COLUMNS, tuple(rows), _footer(timed, total, phase, setting))
 
 
 def _times(block: Block) -> str:
@@ -264,13 +266,12 @@ def _rows(timed: Timed, labels: Mapping[str, str]) -> Iterator[Row]:
         seen = place
 
 
-def _footer(timed: Timed, phase: str, setting: Setting) -> tuple[str, ...]:
+def _footer(timed: Timed, total: Mapping[str, float], phase: str, setting: Setting) -> tuple[str, ...]:
     forms = dict.fromkeys(each.kernel.form for each in timed.times)
     device = timed.accelerator
     ridges = ", ".join(
         f"{device.ridge(device.multiplies(form) or device.half()):,.0f} FLOP/B in {form}" for form in forms
     )
-    total = _total(timed)
     tokens = setting.batch * (1 if phase == "decode" else setting.context)
     low, high = (figure(total[end], "s") for end in ("low", "high"))
     return (

@@ -8,9 +8,10 @@ mechanism still holds, though nothing here knows any mechanism.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import fields, replace
 from math import lcm
-from typing import Any
+from typing import Any, TypeVar
 
 from calc.errors import CalcError
 from calc.grid_masks import Windows
@@ -40,6 +41,9 @@ SHARED = frozenset(("d_embedding", "d_per_layer"))
 """Sizes that stand in several records and must agree: what the first record needs, the others take."""
 
 
+Whole = TypeVar("Whole", Model, Tower)
+
+
 class NoRoom(Exception):  # noqa: N818 - reads as what it says
     """No size fits between its neighbours."""
 
@@ -50,12 +54,7 @@ def shrunk(model: Model) -> Model:
     Raises:
         CalcError: no tiny sizes fit together.
     """
-    for width in ANCHORS:
-        try:
-            return _shrunk(model, width)
-        except NoRoom:
-            continue
-    raise CalcError(f"{model.name} cannot be shrunk: its sizes do not fit together")
+    return _first(_shrunk, model, model.name)
 
 
 def shrunk_tower(tower: Tower) -> Tower:
@@ -64,12 +63,17 @@ def shrunk_tower(tower: Tower) -> Tower:
     Raises:
         CalcError: no tiny sizes fit together.
     """
+    return _first(_small_tower, tower, f"a tower of {tower.modality}")
+
+
+def _first(shrink: Callable[[Whole, int], Whole], whole: Whole, what: str) -> Whole:
+    """Return what the first width makes at which all sizes fit together."""
     for width in ANCHORS:
         try:
-            return _small_tower(tower, width)
+            return shrink(whole, width)
         except NoRoom:
             continue
-    raise CalcError(f"a tower of {tower.modality} cannot be shrunk: its sizes do not fit together")
+    raise CalcError(f"{what} cannot be shrunk: its sizes do not fit together")
 
 
 def _small_tower(tower: Tower, width: int) -> Tower:

@@ -49,7 +49,7 @@ def layout_of(row: Measurement, model: Model) -> Layout:
     Where experts are divided over more ranks than attention is, attention's ranks are repeated (attention DP).
     """
     tp, pp = row.whole("tp", "tensor_parallel", default=0), row.whole("pp", default=1)
-    experts = any(is_expert(operation) for block in model.blocks() for operation in block.operations)
+    experts = _has_experts(model)
     moe_tp, ep = row.whole("moe_tp", default=0), row.whole("moe_ep", "ep", default=1)
     gpus = row.whole("num_gpus", "gpus", "num_chips", default=0)
     tp = tp or max(gpus // pp, 1)
@@ -63,6 +63,10 @@ def layout_of(row: Measurement, model: Model) -> Layout:
     if ranks % tp or ranks % etp or tp % etp:
         raise NotModelled(f"experts on moe_tp = {moe_tp}, ep = {ep} beside tp = {tp}")
     return Layout(tp=tp, pp=pp, dp=ranks // tp, ep=ranks // etp, expert_tp=etp)
+
+
+def _has_experts(model: Model) -> bool:
+    return any(is_expert(operation) for block in model.blocks() for operation in block.operations)
 
 
 def deployment_of(row: Measurement, layout: Layout | None = None, default_engine: str | None = None) -> Deployment:
@@ -170,30 +174,36 @@ def _layouts(row: Measurement, model: Model, gpus: int) -> list[Layout]:
     """Return the stated layout; where a benchmark leaves it open, one copy on 1, 2, 4, … devices."""
     if row.first("tp", "tensor_parallel") is not None or gpus == 1:
         return [layout_of(row, model)]
-    experts = any(is_expert(operation) for block in model.blocks() for operation in block.operations)
     found = [Layout(tp=tp, dp=gpus // tp) for tp in (1, 2, 4, 8) if gpus % tp == 0]
-    if experts:
+    if _has_experts(model):
         node = next(each for each in (8, 4, 2, 1) if gpus % each == 0)
         found.append(Layout(dp=gpus, ep=node))
     return found
 
 
 def _throughput(row: Measurement, layout: Layout) -> float:
+    replica = _replica(row, layout)
+    if replica is None:
+        return 0.0
+    requests = row.first("num_requests")
+    share = float(requests) / layout.dp if requests else float("inf")
+    state = replica.at_users(min(share, float(replica.limits.sequences)))
+    rate = float(state.rate)
+    if share != float("inf"):
+        residence = float(state.ttft - state.queue) + float(replica.decodes) * float(state.step)
+        rate = share / (share / rate + residence / 2)
+    return rate * float(replica.work.output_tokens) * layout.dp
+
+
+def _replica(row: Measurement, layout: Layout) -> Replica | None:
+    """Return a model copy under the row's work; None where the layout does not hold it."""
     try:
         deployment = deployment_of(row, layout, "tensorrt-llm")
         work = work_of(row)
         limits = deployment.limits(work)
     except SpecError:
-        return 0.0
-    replica = Replica(deployment.steps, work, limits)
-    requests = row.first("num_requests")
-    share = float(requests) / layout.dp if requests else float("inf")
-    state = replica.at_users(min(share, float(limits.sequences)))
-    rate = float(state.rate)
-    if share != float("inf"):
-        residence = float(state.ttft - state.queue) + float(replica.decodes) * float(state.step)
-        rate = share / (share / rate + residence / 2)
-    return rate * float(work.output_tokens) * layout.dp
+        return None
+    return Replica(deployment.steps, work, limits)
 
 
 LIMITS: Mapping[tuple[str, str], tuple[float, float]] = {
@@ -229,17 +239,14 @@ def _limited(row: Measurement, layout: Layout, first: float, each: float) -> flo
     """Return the output tokens per second of the largest load within limits of both latencies."""
     import numpy as np
 
-    try:
-        deployment = deployment_of(row, layout, "tensorrt-llm")
-        work = work_of(row)
-        limits = deployment.limits(work)
-    except SpecError:
+    replica = _replica(row, layout)
+    if replica is None:
         return 0.0
-    most = Replica(deployment.steps, work, limits).at_users(float(limits.sequences)).rate
+    most = replica.at_users(float(replica.limits.sequences)).rate
     rates = float(most) * np.linspace(0.02, 0.995, 60)
-    found = Replica(deployment.steps, work, limits).at_rate(rates)
+    found = replica.at_rate(rates)
     kept = (found.ttft <= first) & (found.itl <= each) & found.stable
-    return float(rates[kept].max(initial=0.0)) * float(work.output_tokens) * layout.dp
+    return float(rates[kept].max(initial=0.0)) * float(replica.work.output_tokens) * layout.dp
 
 
 def _all_at_once(row: Measurement) -> Prediction:
