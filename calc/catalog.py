@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,7 @@ def _tower(text: str) -> Model | None:
 
 
 def load_accelerator(accelerator: str | Path | Accelerator) -> Accelerator:
-    """Return an accelerator from a preset's name or a preset file.
+    """Return an accelerator from a preset's name, a preset file, or a file of ``calc calibrate``.
 
     Raises:
         UnknownName: neither a preset nor a path; near presets are suggested.
@@ -102,7 +103,14 @@ def load_accelerator(accelerator: str | Path | Accelerator) -> Accelerator:
     path = _existing(accelerator)
     if path is None:
         raise _missing(str(accelerator), "accelerators")
-    return parse_accelerator(read_text(path), str(path))
+    return _accelerator_file(path)
+
+
+def _accelerator_file(path: Path) -> Accelerator:
+    text = read_text(path)
+    if path.suffix.lower() == ".json":
+        return parse_calibration(parse_json(text, str(path)), str(path))
+    return parse_accelerator(text, str(path))
 
 
 def find(named: str | Path | Model | Accelerator) -> Model | Accelerator:
@@ -121,16 +129,23 @@ def find(named: str | Path | Model | Accelerator) -> Model | Accelerator:
     if not isinstance(named, (str, Path)):
         return load(named)
     path = _existing(named)
-    if path and path.suffix.lower() == ".toml" and path.is_file():
-        text = read_text(path)
-        table = toml_table(text, str(path))
-        if "memory_bytes_per_s" in table and "stack" not in table:
-            return parse_accelerator(text, str(path))
+    if path and path.is_file() and _describes_accelerator(path):
+        return _accelerator_file(path)
     try:
         return load(named)
     except UnknownName:
         known = [*names(), *names("accelerators")]
         raise UnknownName("preset", str(named), known, "`calc list` and `calc list accelerators` show all") from None
+
+
+def _describes_accelerator(path: Path) -> bool:
+    """Tell whether a file is an accelerator's preset or a calibration, not a model's."""
+    if path.suffix.lower() == ".json":
+        return parse_json(read_text(path), str(path)).get("kind") == "calibration"
+    if path.suffix.lower() != ".toml":
+        return False
+    table = toml_table(read_text(path), str(path))
+    return "memory_bytes_per_s" in table and "stack" not in table
 
 
 def _existing(text: str | Path) -> Path | None:
@@ -308,9 +323,32 @@ def parse_accelerator(text: str, origin: str) -> Accelerator:
     Raises:
         SpecError: malformed TOML, or an accelerator that cannot be; names the field, the value and the file.
     """
+    return _accelerator(toml_table(text, origin), origin)
+
+
+def parse_calibration(data: Mapping[str, Any], origin: str) -> Accelerator:
+    """Return the accelerator that a file of ``calc calibrate`` describes, with its own constants.
+
+    Raises:
+        SpecError: no calibration, one of another version, or with a constant that is none.
+    """
+    from calc.constants import CALIBRATION_VERSION, Calibration
+
+    if data.get("kind") != "calibration":
+        raise SpecError(f"{origin} is no calibration: `calc calibrate -o FILE` writes one")
+    if data.get("schema_version") != CALIBRATION_VERSION:
+        found = shortened(repr(data.get("schema_version")))
+        wanted = f"this program reads {CALIBRATION_VERSION}: calibrate again"
+        raise SpecError(f"{origin}: schema_version = {found}, {wanted}")
+    if not isinstance(data.get("accelerator"), dict):
+        raise SpecError(f"accelerator is missing or no object ({origin})")
+    own = {field.name: data[field.name] for field in fields(Calibration) if field.name in data}
+    return _accelerator({**data["accelerator"], "calibration": own}, origin)
+
+
+def _accelerator(data: Mapping[str, Any], origin: str) -> Accelerator:
     from pydantic import ValidationError
 
-    data = toml_table(text, origin)
     try:
         found: Accelerator = accelerator_adapter().validate_json(json.dumps(data, default=str))
     except ValidationError as error:

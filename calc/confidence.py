@@ -7,33 +7,20 @@ which measured values lay around predicted ones, the median error, and on how ma
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
 from calc.catalog import presets_folder
+from calc.deviations import Errors
 from calc.errors import UnknownName
-from calc.records import Record, named_record
+from calc.hardware import Accelerator
+from calc.records import named_record
 from calc.results import Figure
 
 ERRORS = "errors.json"
 """In ``presets/measurements``; ``calc accuracy -o`` writes it."""
-
-
-@named_record
-class Errors(Record):
-    """Statistics over ``n`` measurements: errors are |predicted / measured − 1|, the bias keeps the sign.
-
-    ``low`` and ``high``: the 10th and 90th percentile of measured / predicted.
-    """
-
-    n: int
-    median: float
-    mean: float
-    p90: float
-    bias: float
-    low: float
-    high: float
 
 
 @named_record
@@ -59,19 +46,6 @@ class KnownError(Errors):
         """
         low, high = (1 / self.high, 1 / self.low) if inverse else (self.low, self.high)
         return Figure(value, unit, "modelled", low=value * low, high=value * high)
-
-
-def quantile(values: Iterable[float], share: float) -> float:
-    """Return a quantile, interpolated between neighbours.
-
-    >>> quantile([1, 2, 3, 4], 0.5)
-    2.5
-    """
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return float(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
 
 
 def wider(quantity: str) -> Iterator[str]:
@@ -103,6 +77,19 @@ def error_of(quantity: str) -> KnownError:
         if name in known:
             return known[name]
     raise UnknownName("measured error", quantity, known)
+
+
+def operator_error(accelerator: Accelerator) -> KnownError:
+    """Return the error of a kernel's time: what the device's own calibration found, or that of published timings."""
+    own = accelerator.calibration
+    return error_of("operator") if own is None else KnownError(quantity="operator", **asdict(own.errors["all"]))
+
+
+def collective_error(accelerator: Accelerator) -> KnownError:
+    """Return the error of a collective's time: what was measured between such devices, or that of published runs."""
+    own = accelerator.calibration.links if accelerator.calibration else None
+    quantity = "operator.collective"
+    return error_of(quantity) if own is None else KnownError(quantity=quantity, **asdict(own.errors["all"]))
 
 
 def known(quantity: str) -> KnownError | None:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from calc import catalog
-from calc.hardware import PEAKS, SCALE_UP, Accelerator, Link
+from calc.constants import SCALE_UP
+from calc.hardware import PEAKS, Accelerator, Link
 from calc.results import Cell, Figure, Grid, Result, Row
 from calc.units import figure
 
@@ -77,8 +78,17 @@ def _facts(one: Accelerator) -> dict[str, Any]:
     ridge = {form: one.ridge(form) for form in one.flops}
     sources = {name: one.source_of(name) for name in one.stated() if name != "flops"}
     values["links"] = [dict(link) for link in values["links"]]
-    values |= {"aliases": list(one.aliases), "notes": list(one.notes)}
+    values |= {"aliases": list(one.aliases), "notes": list(one.notes), "calibration": _calibration(one)}
     return {**values, "flops": dict(one.flops), "half": half, "ridge_flop_per_byte": ridge, "sources": sources}
+
+
+def _calibration(one: Accelerator) -> dict[str, Any] | None:
+    """Return when constants were measured on this very device, of what, and how far off they leave it."""
+    own = one.calibration
+    if own is None:
+        return None
+    errors = {"kernels": own.errors["all"], **({"exchanges": own.links.errors["all"]} if own.links else {})}
+    return {"device": own.device, "date": own.date, "errors": {what: asdict(each) for what, each in errors.items()}}
 
 
 def card(accelerator: Accelerator) -> Result:
@@ -88,10 +98,16 @@ def card(accelerator: Accelerator) -> Result:
     """
     rows = [*_memory_rows(accelerator), *_peak_rows(accelerator), *_link_rows(accelerator), *_other_rows(accelerator)]
     texts = dict.fromkeys(source.text for source in accelerator.sources)
-    notes = (*accelerator.notes, *(f"source: {text}" for text in texts))
+    notes = (*accelerator.notes, *_calibrated(accelerator), *(f"source: {text}" for text in texts))
     title = f"{accelerator.title} – {accelerator.year}"
     grid = Grid(title, ("", "value", ""), tuple(rows), notes)
     return Result(kind="accelerator", data=_facts(accelerator), grids=(grid,))
+
+
+def _calibrated(one: Accelerator) -> Iterator[str]:
+    if own := _calibration(one):
+        errors = ", ".join(f"{what} {100 * each['median']:.2g} %" for what, each in own["errors"].items())
+        yield f"calibrated on {own['device']}, {own['date'][:10]}; median errors: {errors}"
 
 
 def _row(key: str, label: str, value: float | None, unit: str, note: str = "", section: str = "") -> Row:

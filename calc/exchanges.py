@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calc import catalog
-from calc.confidence import KnownError, error_of
+from calc.confidence import KnownError, collective_error
 from calc.costs import Setting
 from calc.errors import SpecError
 from calc.hardware import Accelerator
@@ -67,7 +67,7 @@ def exchange(
         ways=ways,
     )
     times = [None if device is None else float(collective_time(call, device)) for call in calls]
-    error = None if device is None else error_of("operator.collective")
+    error = None if device is None else collective_error(device)
     found = list(zip(calls, times, strict=True))
     data = {
         "model": {"name": loaded.name, "source": loaded.source},

@@ -34,16 +34,22 @@ class _Whole:
 
 
 class _Real:
-    """A positive finite number, strictly: whole numbers too, no booleans, no digits in quotes."""
+    """A finite number, positive or zero too, strictly: whole numbers too, no booleans, no digits in quotes."""
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self.zero = zero
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema
 
-        return core_schema.float_schema(strict=True, gt=0, le=FASTEST, allow_inf_nan=False)
+        above, least = (None, 0.0) if self.zero else (0.0, None)
+        return core_schema.float_schema(strict=True, gt=above, ge=least, le=FASTEST, allow_inf_nan=False)
 
 
 Rate = Annotated[float, _Real()]
 """Of something by the second, the hour or the watt: positive and finite."""
+Amount = Annotated[float, _Real(zero=True)]
+"""Of something there may be none of: finite, not negative."""
 Positive = Annotated[int, _Whole(1)]
 Natural = Annotated[int, _Whole(0)]
 

@@ -9,16 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
+from calc.constants import Calibration, LinkKind
 from calc.errors import CalcError, SpecError
 from calc.fields import Positive, Rate
 from calc.formats import ALIASES, Format
 from calc.records import Record, named_record
-
-LinkKind: TypeAlias = Literal[
-    "nvlink", "xgmi", "ici", "neuronlink", "pcie", "ultrafusion", "infiniband", "roce", "efa", "omnipath", "ethernet"
-]
-SCALE_UP: Final = ("nvlink", "xgmi", "ici", "neuronlink", "pcie", "ultrafusion")
-"""Kinds that join the devices of one domain; the others are networks between hosts."""
 
 Peak: TypeAlias = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4"]
 PEAKS: Final = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4")
@@ -103,6 +98,8 @@ class Accelerator(Record):
     aliases: tuple[str, ...] = ()
     """Words by which people name it; ``calc.identify`` finds them in any order."""
     notes: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+    """Constants that ``calc calibrate`` measured on this very device; without, those of its generation hold."""
 
     def __post_init__(self) -> None:
         if not self.flops:

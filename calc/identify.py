@@ -14,8 +14,9 @@ from functools import cache
 from typing import Final
 
 from calc.catalog import all_accelerators
+from calc.constants import SCALE_UP, LinkKind
 from calc.errors import SpecError, shortened
-from calc.hardware import SCALE_UP, Accelerator, Link, LinkKind
+from calc.hardware import Accelerator, Link
 from calc.units import GIB
 
 _GBIT: Final = 10**9 / 8

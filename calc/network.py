@@ -3,17 +3,16 @@
 time = launch + hops · latency + bytes on the wire / (nominal bandwidth · efficiency), the form of NCCL's own tuning
 model (``src/graph/tuning.cc``), with a fill: the first megabytes of a phase go slower, until all channels of the
 pipeline are busy. Constants are named effects, calibrated on published nccl-tests runs of A100, H100 and B200 nodes
-(``calc accuracy`` says how far off they are); a file of ``calc calibrate`` may replace them.
+(``calc accuracy`` says how far off they are); a device whose links were calibrated has its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import field
 from typing import Literal, TypeAlias
 
 from calc.algebra import Number, maximum, minimum
-from calc.hardware import Accelerator, Link, LinkKind
+from calc.constants import NetworkConstants
+from calc.hardware import Accelerator, Link
 from calc.parallel import Collective
 from calc.records import Record, named_record
 
@@ -21,65 +20,7 @@ Library: TypeAlias = Literal["nccl", "custom"]
 """``custom``: the all-reduce kernels of serving engines for one NVLink domain (vLLM's custom_all_reduce, SGLang's,
 TensorRT-LLM's), where they are faster than NCCL."""
 
-EFFICIENCY: Mapping[LinkKind, float] = {
-    # calibrated: what large messages reach of the nominal rate. NCCL itself counts with 20.0 of 25 GB/s a link of
-    # NVLink 3, 20.6 of 25 of NVLink 4 and 40.1 of 50 of NVLink 5 (src/graph/topo.h), before its protocols' own costs
-    "nvlink": 0.70,
-    # the same fabric of point-to-point links at every port; rccl-tests reach about 310 of 448 GB/s on eight MI300X
-    "xgmi": 0.70,
-    # NCCL counts with 12 of 15.75 GB/s for generation 3 and twice that for 4 (src/graph/topo.h, PCI_BW)
-    "pcie": 0.76,
-    # 46 to 48 of 50 GB/s an adapter, says NCCL's maintainer (github.com/NVIDIA/nccl-tests/issues/290)
-    "infiniband": 0.94,
-    "roce": 0.94,
-    "omnipath": 0.94,
-    # estimates, no calibration behind them
-    "efa": 0.80,
-    "ethernet": 0.80,
-    "ici": 0.80,
-    "neuronlink": 0.70,
-    "ultrafusion": 0.70,
-}
-"""Share of a link's nominal rate that long messages get."""
-
-
-@named_record
-class Constants(Record):
-    """What the links' data sheets do not say: the software's share.
-
-    ``launch_s``: starting the kernel and meeting the other ranks. ``copy_s``: added to a link's latency at each hop,
-    for copying and polling. ``fill_bytes``, ``fill_slope``: before a phase's pipeline is full, its first bytes take
-    ``1 + fill_slope`` times as long, ``fill_bytes`` more in the end (small messages go by the LL protocol, half of
-    which are flags; then by few channels). ``peer_fill``: the same for an all-to-all, whose message is cut into one
-    piece for each peer, over that of a ring. ``nvls_s``: setting up reductions in the switch (NCCL's own constant);
-    ``nvls_fourth``, ``nvls_fifth``: the share of the nominal rate that they reach on NVLink 4 and 5 (NCCL counts with
-    0.85 and 0.74 of its own rates, ``nvlsEfficiency``). ``host_s``: issuing a call from PyTorch, where neither a CUDA
-    graph nor earlier work hides it (Vidur's profiles show no all-reduce below 36 µs, whatever its size).
-    """
-
-    launch_s: float = 7e-6
-    copy_s: float = 0.3e-6
-    fill_bytes: float = 3.2e6
-    fill_slope: float = 3.0
-    peer_fill: float = 2.0
-    nvls_s: float = 25e-6
-    nvls_fourth: float = 0.62
-    nvls_fifth: float = 0.49
-    one_shot_s: float = 5e-6
-    one_shot: float = 0.70
-    two_shot_s: float = 11e-6
-    two_shot: float = 0.62
-    custom_bytes_per_s: float = 390e9
-    """Custom all-reduces: launch, share of the nominal rate (github.com/vllm-project/vllm/pull/24111, H100), and the
-    most that their few thread blocks move (pull/24532)."""
-    host_s: float = 38e-6
-    efficiency: Mapping[LinkKind, float] = field(default_factory=lambda: EFFICIENCY)
-
-    def __hash__(self) -> int:  # efficiency is a mapping, which has none
-        return hash(tuple(value for name, value in vars(self).items() if name != "efficiency"))
-
-
-CONSTANTS = Constants()
+CONSTANTS = NetworkConstants()
 FAST_NVLINK = 600e9
 """Bytes/s above which NVLink is of the fifth generation."""
 
@@ -114,19 +55,26 @@ def path(call: Collective, accelerator: Accelerator) -> Path:
     return Path(ranks=call.size, local=local, inner=inner if local > 1 else None, outer=whole)
 
 
+def network_constants(accelerator: Accelerator) -> NetworkConstants:
+    """Return the constants that were measured between such devices, or those of published runs."""
+    measured = accelerator.calibration and accelerator.calibration.links
+    return measured.constants if measured else CONSTANTS
+
+
 def collective_time(
     call: Collective,
     accelerator: Accelerator,
     *,
     library: Library = "nccl",
-    constants: Constants = CONSTANTS,
+    constants: NetworkConstants | None = None,
 ) -> Number:
     """Return the seconds that a rank spends in a collective, all ``count`` times together, with nothing overlapped.
 
     A group of one domain runs a ring over the inner link (n ranks: n − 1 hops a phase; an all-reduce has two), or has
     the switch add up where it can (NVLS). Over several domains of m ranks each, a ring passes every adapter: its rate
     is the least of the inner link's and m times the outer's; an all-reduce may go by a tree of domains instead.
-    An all-to-all sends each byte over the one link that leads to its peer. Units: s.
+    An all-to-all sends each byte over the one link that leads to its peer. ``constants`` replace those of the device.
+    Units: s.
 
     Raises:
         CalcError: no link is stated that joins so many devices.
@@ -136,6 +84,7 @@ def collective_time(
     >>> round(collective_time(call, load_accelerator("h100-sxm")) * 1e6)
     769
     """
+    constants = constants or network_constants(accelerator)
     if call.size == 1:
         return 0.0 * call.count * call.bytes
     at = path(call, accelerator)
@@ -146,21 +95,23 @@ def collective_time(
     elif call.kind == "send_recv":
         link = at.outer or at.inner
         assert link is not None
-        seconds = constants.launch_s + _hop(link, constants) + _wire(call.bytes, 1, _rate(link, constants), constants)
+        one_way = _rate(link, constants) / constants.both_ways
+        seconds = constants.send_s + _hop(link, constants) + _wire(call.bytes, 1, one_way, constants)
     else:
         seconds = _ring(call, at, constants, phases=1)
     return call.count * seconds
 
 
-def _rate(link: Link, constants: Constants) -> float:
-    return link.bytes_per_s * constants.efficiency[link.kind]
+def _rate(link: Link, constants: NetworkConstants) -> float:
+    """Return what every rank sends in a second while it receives as much."""
+    return link.bytes_per_s * constants.efficiency[link.kind] * constants.both_ways
 
 
-def _hop(link: Link, constants: Constants) -> float:
+def _hop(link: Link, constants: NetworkConstants) -> float:
     return link.latency_s + constants.copy_s
 
 
-def _wire(size: Number, phases: int, rate: float, constants: Constants, fill: float = 1.0) -> Number:
+def _wire(size: Number, phases: int, rate: float, constants: NetworkConstants, fill: float = 1.0) -> Number:
     """Return the time of ``size`` bytes on the wire in all phases together, each of which fills its pipeline first."""
     each = size / phases
     slow = constants.fill_slope * each
@@ -168,14 +119,14 @@ def _wire(size: Number, phases: int, rate: float, constants: Constants, fill: fl
     return phases * (each + filling) / rate
 
 
-def _bus_rate(at: Path, constants: Constants) -> float:
+def _bus_rate(at: Path, constants: NetworkConstants) -> float:
     """Return the rate of a ring at every rank: that of its slowest link, adapters of a domain side by side."""
     rates = [_rate(at.inner, constants)] if at.inner else []
     rates += [at.local * _rate(at.outer, constants)] if at.outer else []
     return min(rates)
 
 
-def _latency(at: Path, phases: int, constants: Constants, *, tree: bool) -> float:
+def _latency(at: Path, phases: int, constants: NetworkConstants, *, tree: bool) -> float:
     """Return the hops' latency: round the ring, or along the domains' tree (log2 of their number)."""
     inner = (at.local - 1) * _hop(at.inner, constants) if at.inner else 0.0
     if at.outer is None:
@@ -185,13 +136,13 @@ def _latency(at: Path, phases: int, constants: Constants, *, tree: bool) -> floa
     return phases * (around + between * _hop(at.outer, constants))
 
 
-def _ring(call: Collective, at: Path, constants: Constants, *, phases: int) -> Number:
+def _ring(call: Collective, at: Path, constants: NetworkConstants, *, phases: int) -> Number:
     share = (at.ranks - 1) / at.ranks
     wire = _wire(phases * share * call.bytes, phases, _bus_rate(at, constants), constants)
     return constants.launch_s + _latency(at, phases, constants, tree=phases == 2) + wire
 
 
-def _all_reduce(call: Collective, at: Path, library: Library, constants: Constants) -> Number:
+def _all_reduce(call: Collective, at: Path, library: Library, constants: NetworkConstants) -> Number:
     best = _ring(call, at, constants, phases=2)
     link = at.inner
     if link is not None and link.reduces and at.local > 2:
@@ -201,7 +152,7 @@ def _all_reduce(call: Collective, at: Path, library: Library, constants: Constan
     return best
 
 
-def _in_switch(call: Collective, at: Path, link: Link, constants: Constants) -> Number:
+def _in_switch(call: Collective, at: Path, link: Link, constants: NetworkConstants) -> Number:
     """Return the time where switches add up, over several domains as a tree of them (NCCL's NVLS and NVLSTree).
 
     Every rank's data leaves it once and the sum comes back to all, 1 + 1/m of the message each way in a domain of m.
@@ -219,7 +170,7 @@ def _in_switch(call: Collective, at: Path, link: Link, constants: Constants) -> 
     return constants.nvls_s + hops + maximum(slowest, between)
 
 
-def _custom(call: Collective, at: Path, link: Link, constants: Constants) -> Number:
+def _custom(call: Collective, at: Path, link: Link, constants: NetworkConstants) -> Number:
     """Return the time of the faster of two kernels: each rank reads all others' data, or reduces its share of it."""
     n = at.ranks
     most = constants.custom_bytes_per_s
@@ -228,7 +179,7 @@ def _custom(call: Collective, at: Path, link: Link, constants: Constants) -> Num
     return minimum(constants.one_shot_s + one_shot, constants.two_shot_s + two_shot)
 
 
-def _all_to_all(call: Collective, at: Path, constants: Constants) -> Number:
+def _all_to_all(call: Collective, at: Path, constants: NetworkConstants) -> Number:
     """Return the time of the slower level: bytes for the own domain by the inner link, others by the outer one."""
     times = []
     for link, peers in ((at.inner, at.local - 1), (at.outer, at.ranks - at.local)):

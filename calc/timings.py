@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from calc import catalog
-from calc.confidence import KnownError, error_of
+from calc.confidence import KnownError, operator_error
 from calc.costs import Setting
 from calc.errors import SpecError
 from calc.hardware import Accelerator
@@ -17,8 +17,7 @@ from calc.model import Block, Model
 from calc.parallel import Layout, check, shard
 from calc.records import Record, named_record
 from calc.results import Cell, Figure, Grid, Result, Row
-from calc.roofline import Efficiency, KernelTime, Launch, time_pass
-from calc.roofline.calibrated import Calibration, load_calibration
+from calc.roofline import KernelTime, Launch, time_pass
 from calc.roofline.efficiency import generation
 from calc.units import figure
 
@@ -42,22 +41,20 @@ class Timed(Record):
 
 def kernel_table(
     model: str | Path | Model,
-    accelerator: str | Path | Accelerator | None = None,
+    accelerator: str | Path | Accelerator,
     *,
     phase: TimedPhase = "prefill",
     context: int | None = None,
     tp: int = 1,
     fusion: Fusion = "fused",
     launch: Launch = "graph",
-    calibration: str | Path | Calibration | None = None,
     **setting: Any,
 ) -> Result:
     """Return the kernels of a pass with their time on one of ``tp`` devices: bound by what, share, roofline position.
 
     Takes what ``operation_table`` takes. ``train`` is a forward and a backward pass over ``context`` tokens of each
     sequence. ``fusion`` and ``launch``: fused kernels from a recorded graph, as engines run them, or eager ones, one by
-    one. ``calibration``: a file of ``calc calibrate``, whose device is meant where no accelerator is named. Collectives
-    between devices are not in the table. Units: seconds, FLOP, bytes.
+    one. Collectives between devices are not in the table. Units: seconds, FLOP, bytes.
 
     Raises:
         CalcError: an unknown model, device, phase or size; a degree that does not divide the model.
@@ -75,15 +72,14 @@ def kernel_table(
     blocks = loaded.blocks()
     forms = asked.forms(loaded, blocks)
     pass_ = asked.phase("decode" if phase == "decode" else "prefill")
-    device, constants, error = _device(accelerator, calibration)
+    device = catalog.load_accelerator(accelerator)
+    error = operator_error(device)
     ways: tuple[Direction, ...] = ("forward", "backward") if phase == "train" else ("forward",)
     ranked = shard(blocks, layout)
     times = [
         each
         for way in ways
-        for each in time_pass(
-            ranked, pass_, device, forms, direction=way, fusion=fusion, calibration=constants, launch=launch
-        )
+        for each in time_pass(ranked, pass_, device, forms, direction=way, fusion=fusion, launch=launch)
     ]
     timed = Timed(times=tuple(times), accelerator=device, error=error)
     total = _total(timed)
@@ -103,29 +99,8 @@ def kernel_table(
         kind="kernels",
         data=data,
         grids=(_grid(loaded, asked, phase, tp, ranked, timed, total),),
-        notes=_notes(timed, calibration is not None),
+        notes=_notes(timed),
     )
-
-
-def _device(
-    accelerator: str | Path | Accelerator | None, calibration: str | Path | Calibration | None
-) -> tuple[Accelerator, Efficiency | None, KnownError]:
-    """Return the device, the constants that replace its generation's, and the error that its times carry."""
-    if calibration is None:
-        if accelerator is None:
-            raise SpecError("name an accelerator (`calc list accelerators`), or give a file of `calc calibrate`")
-        return catalog.load_accelerator(accelerator), None, error_of("operator")
-    found = calibration if isinstance(calibration, Calibration) else load_calibration(calibration)
-    device = found.accelerator if accelerator is None else catalog.load_accelerator(accelerator)
-    return device, found.constants, known_error(found)
-
-
-def known_error(calibration: Calibration) -> KnownError:
-    """Return the error that a calibration measured on points it was not fitted to."""
-    if "all" not in calibration.errors:
-        raise SpecError(f"the calibration of {calibration.device} says nothing of its error: calibrate again")
-    errors = {name: value for name, value in calibration.errors["all"].items() if name != "n"}
-    return KnownError(quantity="operator", n=int(calibration.errors["all"]["n"]), **errors)
 
 
 def _roof(timed: KernelTime, accelerator: Accelerator) -> float:
@@ -281,9 +256,9 @@ def _footer(timed: Timed, total: Mapping[str, float], phase: str, setting: Setti
     )
 
 
-def _notes(timed: Timed, calibrated: bool) -> tuple[str, ...]:
+def _notes(timed: Timed) -> tuple[str, ...]:
     said = f"times are modelled: {timed.error.text()}; collectives between devices are not in the table"
-    if calibrated or generation(timed.accelerator):
+    if timed.accelerator.calibration or generation(timed.accelerator):
         return (said,)
     other = f"no operator was measured on {timed.accelerator.title} or its like: its times may be further off than that"
     return said, other

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import calc
 from calc.calibration import record_calibration
 from calc.calibration.device import Facts, LayerSizes, TorchDevice
-from calc.calibration.fitting import HELD_OUT, fit, split, summary
+from calc.calibration.exchanges import KINDS, Exchange, exchanges
+from calc.calibration.fitting import HELD_OUT, fit, split
+from calc.calibration.links import parts
 from calc.calibration.points import Point, points
 from calc.calibration.report import result
 from calc.calibration.run import Found, layer_kernels, run
 from calc.catalog import load_accelerator
+from calc.deviations import deviations
 from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.model import Pass
+from calc.network import CONSTANTS, collective_time
+from calc.parallel import Layout
 from calc.roofline import Efficiency, efficiency, kernel_time
-from calc.roofline.calibrated import load_calibration
 from calc.schema import DOCUMENTS
 from tests.conftest import Run
 
@@ -30,21 +36,26 @@ Cli = Callable[..., Run]
 TRUTH = replace(
     efficiency(load_accelerator("h100-sxm")), memory=0.7, issue=0.6, flops_per_joule={}, kernel_s=6e-6, attention=0.5
 )
+LINKS = replace(
+    CONSTANTS, launch_s=2e-5, fill_bytes=1e6, nvls_fourth=0.4, efficiency={**CONSTANTS.efficiency, "nvlink": 0.5}
+)
 
 
 class Pretended:
     """A device whose times are those of known constants, with some noise."""
 
-    def __init__(self, known: Accelerator | None = None, noise: float = 0.02, layer_factor: float = 1.0) -> None:
-        self.accelerator = known or load_accelerator("h100-sxm")
+    def __init__(
+        self, known: Accelerator | None = None, noise: float = 0.02, layer_factor: float = 1.0, ranks: int = 1
+    ) -> None:
+        self.accelerator, self.ranks = known or load_accelerator("h100-sxm"), ranks
         self.known, self.noise, self.layer_factor = known, noise, layer_factor
         self.random = random.Random(1)
 
     def facts(self) -> Facts:
         kind = "cuda" if self.known else "cpu"
         return Facts(
-            name="pretended", kind=kind, memory_bytes=2**36, n_cores=132, cache_bytes=2**25, forms=("bf16",),
-            known=self.known,
+            name="pretended", kind=kind, library="nccl", ranks=self.ranks, memory_bytes=2**36, n_cores=132,
+            cache_bytes=2**25, forms=("bf16",), known=self.known,
         )  # fmt: skip
 
     def seconds(self, point: Point) -> float:
@@ -56,6 +67,11 @@ class Pretended:
 
     def host_seconds(self) -> float:
         return 5e-6
+
+    def exchanged(self, wanted: Sequence[Exchange]) -> Generator[float, None, None]:
+        for one in wanted:
+            seconds = float(collective_time(one.call(), self.accelerator, constants=LINKS))
+            yield seconds * self.random.uniform(1 - self.noise, 1 + self.noise)
 
     def layer_seconds(self, sizes: LayerSizes, batch: int, tokens: int, context: int, form: str) -> float:
         pass_ = Pass.prefill(context, batch) if tokens > 1 else Pass.decode(context, batch)
@@ -72,8 +88,8 @@ def found() -> Found:
 def test_a_device_with_known_constants_is_found_again(found: Found) -> None:
     errors = found.calibration.errors
     assert {"gemm", "prefill", "decode", "memory", "all"} == set(errors)
-    assert errors["all"]["median"] < 0.05
-    assert errors["all"]["n"] == pytest.approx(len(found.timings) / HELD_OUT, abs=4)
+    assert errors["all"].median < 0.05
+    assert errors["all"].n == pytest.approx(len(found.timings) / HELD_OUT, abs=4)
     assert found.calibration.constants.memory == pytest.approx(TRUTH.memory, rel=0.1)
     assert found.calibration.constants.host_s == 5e-6
     assert found.left_out == 0
@@ -98,7 +114,7 @@ def test_the_fit_is_better_than_where_it_started() -> None:
         for one in timings
         if not one.fitted
     ]
-    assert fitted.errors["all"]["mean"] < 0.3 * summary(before)["mean"]
+    assert fitted.errors["all"].mean < 0.3 * deviations(before).mean
 
 
 def test_whole_layers_are_predicted_and_measured(found: Found) -> None:
@@ -111,7 +127,7 @@ def test_whole_layers_are_predicted_and_measured(found: Found) -> None:
 
 def test_a_device_that_nobody_knows_is_made_of_what_was_measured() -> None:
     device = Pretended()
-    made = run(device, 30.0, {}).calibration.accelerator
+    made = run(device, 30.0, {}).accelerator
     assert (made.name, made.vendor, made.n_cores) == ("cpu", "measured", 132)
     assert set(made.flops) == {"bf16"}
     assert made.flops["bf16"] == pytest.approx(TRUTH.issue * device.accelerator.flops["bf16"], rel=0.25)
@@ -120,8 +136,7 @@ def test_a_device_that_nobody_knows_is_made_of_what_was_measured() -> None:
 
 def test_the_file_is_what_calibration_reads(found: Found, tmp_path: Path) -> None:
     path = record_calibration(result(found), tmp_path / "h100.json")
-    read = load_calibration(path)
-    assert read == found.calibration
+    assert load_accelerator(path) == found.accelerator
     data = json.loads(path.read_text())
     assert data["schema_version"] == 1
     assert len(data["measurements"]) == len(found.timings)
@@ -150,6 +165,93 @@ def test_shapes_beyond_the_device_are_left_out() -> None:
     assert all(point.kernel().flops <= 1e9 for point in wanted)
     assert all(point.heads == point.kv_heads and point.direction == "forward" for point in wanted)
     assert {point.kind for point in wanted} == {"gemm", "prefill", "decode", "memory"}
+
+
+@pytest.fixture(scope="module")
+def joined() -> Found:
+    return run(Pretended(load_accelerator("h100-sxm"), ranks=8), 30.0, {})
+
+
+def test_links_with_known_constants_are_found_again(joined: Found) -> None:
+    links = joined.calibration.links
+    assert links is not None
+    assert (links.library, links.ranks) == ("nccl", 8)
+    assert set(links.errors) == {*KINDS, "all"}
+    assert links.errors["all"].median < 0.05
+    assert links.constants.efficiency["nvlink"] * links.constants.both_ways == pytest.approx(0.5, rel=0.1)
+    assert links.constants.nvls_fourth == pytest.approx(0.4, rel=0.1)
+    assert links.constants.launch_s == pytest.approx(2e-5, rel=0.3)
+    # links that no exchange crossed keep what published runs say
+    assert links.constants.efficiency["infiniband"] == CONSTANTS.efficiency["infiniband"]
+    assert joined.accelerator.links == load_accelerator("h100-sxm").links
+
+
+def test_collectives_of_a_calibrated_device_take_what_was_measured(joined: Found, tmp_path: Path) -> None:
+    path = record_calibration(result(joined), tmp_path / "h100.json")
+    DOCUMENTS["calibration"].model_validate_json(result(joined).to_json())
+    read = load_accelerator(path)
+    assert read == joined.accelerator
+    call = Exchange(kind="all_gather", ranks=8, bytes=2**26).call()
+    truth = collective_time(call, read, constants=LINKS)
+    assert collective_time(call, read) == pytest.approx(truth, rel=0.1)
+    assert collective_time(call, load_accelerator("h100-sxm")) < 0.8 * truth
+    own = calc.exchange("llama-3-8b", Layout(tp=8), accelerator=read).data["error"]
+    assert own["n"] == joined.calibration.links.errors["all"].n  # type: ignore[union-attr]
+
+
+def test_exchanges_that_were_not_fitted_judge_the_fit(joined: Found) -> None:
+    for kind in KINDS:
+        of_kind = [one for one in joined.exchanges if one.exchange.kind == kind]
+        assert sum(not one.fitted for one in of_kind) == len(of_kind) // HELD_OUT > 0
+
+
+def test_a_device_that_states_no_link_gets_what_was_measured() -> None:
+    alone = replace(load_accelerator("h100-sxm"), links=())
+    device = Pretended(alone, ranks=2)
+    device.accelerator = load_accelerator("h100-sxm")
+    [link] = run(device, 30.0, {}).accelerator.links
+    assert (link.kind, link.size) == ("measured", 2)
+    assert 0.4 * 450e9 < link.bytes_per_s < 0.6 * 450e9
+
+
+def test_exchanges_are_of_every_kind_and_cut_into_whole_elements() -> None:
+    wanted = exchanges(6, 2**20)
+    assert {one.ranks for one in wanted} == {2, 4, 6}
+    assert {one.kind for one in wanted if one.ranks == 6} == {*KINDS} - {"send_recv"}
+    assert all(one.bytes % (4 * one.ranks) == 0 and one.bytes >= 1024 for one in wanted)
+    assert exchanges(2, 2**20)[0].bytes == 1024
+
+
+def test_too_few_exchanges_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"exchanges were measured, at least 16 are needed: give more --seconds"):
+        run(Dawdling(load_accelerator("h100-sxm"), ranks=2), 1.0, {})
+
+
+class Dawdling(Pretended):
+    """Its first exchange takes all the time there is."""
+
+    def exchanged(self, wanted: Sequence[Exchange]) -> Generator[float, None, None]:
+        for seconds in super().exchanged(wanted):
+            yield seconds
+            time.sleep(0.3)
+
+
+def test_pytorch_measures_every_exchange_on_the_cpu() -> None:
+    """Two gloo processes; the third is not among the pairs, and all meet again."""
+    wanted = [Exchange(kind=kind, ranks=2, bytes=2**12) for kind in KINDS]
+    wanted += [Exchange(kind=kind, ranks=3, bytes=3 * 2**10) for kind in KINDS[:-1]]
+    times = list(TorchDevice("cpu", ranks=3).exchanged(wanted))
+    assert len(times) == len(wanted)
+    assert all(0 < seconds < 5 for seconds in times)
+
+
+def test_larger_messages_take_longer_and_are_fitted() -> None:
+    device = TorchDevice("cpu", ranks=2)
+    small, large = device.exchanged([Exchange(kind="all_reduce", ranks=2, bytes=size) for size in (2**12, 2**25)])
+    assert large > 2 * small
+    assert [one.fitted for one in parts([(Exchange(kind="all_reduce", ranks=2, bytes=8), 1.0)] * 4)] == [
+        True, True, True, False,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -193,6 +295,7 @@ def test_a_device_that_is_not_there_is_refused(calc_cli: Cli) -> None:
         (["--seconds", "0"], "seconds = 0"),
         (["--form", "fp3"], "form = 'fp3'"),
         (["--threads", "0"], "threads = 0"),
+        (["--ranks", "0"], "ranks = 0 is not from 1 to 64"),
     ],
 )
 def test_wrong_options_are_refused(arguments: list[str], why: str, calc_cli: Cli) -> None:
@@ -203,10 +306,13 @@ def test_wrong_options_are_refused(arguments: list[str], why: str, calc_cli: Cli
 
 def test_a_short_calibration_of_this_machine_ends_in_a_file_that_ops_reads(calc_cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "cpu.json"
-    made = calc_cli("calibrate", "--seconds", "8", "--threads", "1", "-o", str(path), "-f", "json")
+    made = calc_cli("calibrate", "--seconds", "8", "--threads", "1", "--ranks", "2", "-o", str(path), "-f", "json")
     assert made.code == 0, made.err
     assert made.json["errors"]["all"]["n"] >= 4
-    used = calc_cli("ops", "gpt2", "--calibration", str(path), "-c", "128", "-f", "json")
+    assert made.json["links"]["ranks"] == 2
+    sent = calc_cli("exchange", "gpt2", "--tp", "2", "-a", str(path), "-c", "128", "-f", "json")
+    assert 0 < sent.json["total"]["forward"]["seconds"] < 10
+    used = calc_cli("ops", "gpt2", "-a", str(path), "-c", "128", "-f", "json")
     assert used.code == 0, used.err
     assert used.json["accelerator"] == "cpu"
     assert used.json["total"]["seconds"] > 0

@@ -10,8 +10,9 @@ import pytest
 
 import calc
 from calc import catalog
+from calc.constants import SCALE_UP
 from calc.errors import CalcError, SpecError, UnknownName
-from calc.hardware import SCALE_UP, Accelerator
+from calc.hardware import Accelerator
 from calc.identify import find_accelerator
 from calc.schema import DOCUMENTS
 from calc.units import GIB

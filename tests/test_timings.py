@@ -11,26 +11,32 @@ from typing import Any
 import pytest
 
 import calc
+from calc.calibration.report import header
 from calc.catalog import load_accelerator
+from calc.constants import Calibration, Efficiency
+from calc.deviations import Errors
 from calc.errors import CalcError
-from calc.roofline import Efficiency
-from calc.roofline.calibrated import Calibration, load_calibration
+from calc.hardware import Accelerator
 from calc.schema import DOCUMENTS
 from tests.conftest import Run
 
 Cli = Callable[..., Run]
-ERRORS = {"all": {"n": 12, "median": 0.04, "mean": 0.05, "p90": 0.1, "bias": 0.01, "low": 0.9, "high": 1.1}}
+ERRORS = {"n": 12, "median": 0.04, "mean": 0.05, "p90": 0.1, "bias": 0.01, "low": 0.9, "high": 1.1}
 
 
-def calibration(**constants: Any) -> Calibration:
-    return Calibration(
+def calibrated(name: str = "h100-sxm", **constants: Any) -> Accelerator:
+    found = Calibration(
         device="a test",
         date="2026-01-01",
-        accelerator=load_accelerator("h100-sxm"),
         constants=Efficiency(**constants),
-        errors=ERRORS,
+        errors={"all": Errors(**ERRORS)},
         versions={"transformer-calc": "0"},
     )
+    return replace(load_accelerator(name), calibration=found)
+
+
+def document(**constants: Any) -> dict[str, Any]:
+    return {"schema_version": 1, "kind": "calibration", **header(calibrated(**constants))}
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "md"])
@@ -74,9 +80,9 @@ def test_tensor_parallel_devices_share_the_products() -> None:
 
 def test_a_file_of_a_calibration_is_read_back_and_used(tmp_path: Path, calc_cli: Cli) -> None:
     path = tmp_path / "h100.json"
-    path.write_text(json.dumps(calibration(memory=0.4).header()))
-    assert load_calibration(path) == calibration(memory=0.4)
-    ours = calc_cli("ops", "llama-3-8b", "-p", "decode", "--calibration", str(path), "-f", "json").json
+    path.write_text(json.dumps(document(memory=0.4)))
+    assert load_accelerator(path) == calibrated(memory=0.4)
+    ours = calc_cli("ops", "llama-3-8b", "-p", "decode", "-a", str(path), "-f", "json").json
     theirs = calc_cli("ops", "llama-3-8b", "-p", "decode", "-a", "h100-sxm", "-f", "json").json
     assert ours["accelerator"] == "h100-sxm"
     assert ours["total"]["seconds"] > 1.5 * theirs["total"]["seconds"]
@@ -88,25 +94,49 @@ def test_a_file_of_a_calibration_is_read_back_and_used(tmp_path: Path, calc_cli:
     [
         ({"kind": "show"}, "is no calibration"),
         ({"schema_version": 99}, "schema_version = 99"),
-        ({"constants": {"magic": 1}}, "'magic' is no constant"),
-        ({"constants": {"memory": "much"}}, "memory = 'much'"),
-        ({"accelerator": {"name": "x"}}, "accelerator"),
+        ({"constants": {"magic": 1}}, "calibration.constants.magic is not a known field"),
+        ({"constants": {"memory": "much"}}, "calibration.constants.memory = 'much'"),
+        ({"constants": {"memory": -0.5}}, "calibration.constants.memory = -0.5"),
+        ({"accelerator": {"name": "x"}}, "is missing"),
+        ({"accelerator": None}, "accelerator is missing"),
         ({"errors": {}}, "says nothing of its error"),
-        ({"versions": None}, "versions is missing"),
+        ({"versions": None}, "calibration.versions"),
     ],
 )
 def test_a_file_that_is_no_calibration_is_refused(change: dict[str, Any], why: str, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    path.write_text(json.dumps({**calibration().header(), **change}))
+    path.write_text(json.dumps({**document(), **change}))
     with pytest.raises(CalcError, match=why):
-        calc.kernel_table("llama-3-8b", calibration=path)
+        calc.kernel_table("llama-3-8b", path)
 
 
-def test_a_calibration_of_another_device_keeps_its_name() -> None:
-    found = calc.kernel_table("llama-3-8b", "h200", calibration=calibration()).data
-    assert found["accelerator"] == "h200"
-    other = replace(calibration(), accelerator=load_accelerator("a100-80gb"))
-    assert calc.kernel_table("llama-3-8b", calibration=other).data["accelerator"] == "a100-80gb"
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "llama-3-8b", "-n", "8", "-f", "json"),
+        ("serve", "llama-3-8b", "-i", "512", "-o", "64", "-f", "json"),
+        ("exchange", "llama-3-8b", "--tp", "8", "-f", "json"),
+        ("reason", "llama-3-8b", "-f", "json"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_calibration_is_an_accelerator_everywhere(command: tuple[str, ...], tmp_path: Path, calc_cli: Cli) -> None:
+    """What every command says of a calibrated device differs by its constants alone."""
+    path = tmp_path / "h100.json"
+    path.write_text(json.dumps(document(memory=0.1)))
+    run = calc_cli(*command, "-a", str(path))
+    assert run.code == 0, run.err
+    slow, fast = run.json, calc_cli(*command, "-a", "h100-sxm").json
+    assert slow != fast or command[0] == "exchange"  # its links were not calibrated
+
+
+def test_a_calibrated_device_has_a_card(tmp_path: Path, calc_cli: Cli) -> None:
+    path = tmp_path / "h100.json"
+    path.write_text(json.dumps(document()))
+    run = calc_cli("show", str(path), "-f", "json")
+    DOCUMENTS["accelerator"].model_validate_json(run.out)
+    assert run.json["calibration"]["errors"]["kernels"]["n"] == 12
+    assert "calibrated on a test, 2026-01-01; median errors: kernels 4 %" in calc_cli("show", str(path)).out
 
 
 @pytest.mark.parametrize(
@@ -116,7 +146,7 @@ def test_a_calibration_of_another_device_keeps_its_name() -> None:
         (["--tp", "2"], "--tp is about kernels"),
         (["-p", "train"], "--phase train is about kernels"),
         (["-a", "h100-sxm", "--counts", "all"], "--counts is about operations"),
-        (["--calibration", "nowhere.json"], "nowhere.json"),
+        (["-a", "nowhere.json"], "nowhere.json"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(arguments: list[str], why: str, calc_cli: Cli) -> None:
@@ -130,8 +160,6 @@ def test_what_cannot_be_asked_is_refused_in_one_line(arguments: list[str], why: 
 def test_a_phase_that_is_none_is_refused() -> None:
     with pytest.raises(CalcError, match="phase = 'dream'"):
         calc.kernel_table("llama-3-8b", "h100-sxm", phase="dream")  # type: ignore[arg-type]
-    with pytest.raises(CalcError, match="name an accelerator"):
-        calc.kernel_table("llama-3-8b")
 
 
 def test_a_device_of_large_cores_is_bound_by_memory_at_a_decode_step() -> None:
@@ -141,4 +169,4 @@ def test_a_device_of_large_cores_is_bound_by_memory_at_a_decode_step() -> None:
         assert weights < found.data["total"]["seconds"] < 2.5 * weights, name
         assert any("may be further off" in note for note in found.notes)
     assert len(calc.kernel_table("llama-3-8b", "h100-sxm").notes) == 1
-    assert len(calc.kernel_table("llama-3-8b", "tpu-v5p", calibration=calibration()).notes) == 1
+    assert len(calc.kernel_table("llama-3-8b", calibrated("tpu-v5p")).notes) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from statistics import median
 from typing import Any, Protocol
 
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from calc.calibration.exchanges import Exchange
 from calc.calibration.points import Point
 from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.identify import find_accelerator
+from calc.processes import Backend, each_job
 from calc.records import Record, named_record
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -26,12 +28,22 @@ LEAST, MOST = 5, 40
 ENOUGH_S = 0.03
 
 
+MOST_PROCESSES = 64
+"""Of a CPU that exchange."""
+_LIKE = {"cpu": "most processes", "cuda": "CUDA devices that PyTorch sees"}
+SENDING = "calc.calibration.sending:measure"
+
+
 @named_record
 class Facts(Record):
     """What a device says of itself."""
 
     name: str
     kind: str
+    library: str
+    """What its exchanges go by: gloo, nccl."""
+    ranks: int
+    """How many of its like exchange: devices, or processes of a CPU."""
     memory_bytes: int
     n_cores: int
     cache_bytes: int
@@ -61,6 +73,9 @@ class Device(Protocol):
     def layer_seconds(self, sizes: LayerSizes, batch: int, tokens: int, context: int, form: str) -> float:
         """Return the median time of one decoder layer over ``tokens`` new tokens at the end of ``context``."""
 
+    def exchanged(self, wanted: Sequence[Exchange]) -> Generator[float, None, None]:
+        """Yield the time of one exchange among its like after the other."""
+
 
 @named_record
 class LayerSizes(Record):
@@ -76,7 +91,9 @@ class LayerSizes(Record):
 class TorchDevice:
     """A device as PyTorch runs it: wall clock on a CPU, CUDA events around a recorded graph on a GPU."""
 
-    def __init__(self, kind: str, forms: tuple[str, ...] = (), threads: int | None = None) -> None:
+    def __init__(
+        self, kind: str, forms: tuple[str, ...] = (), threads: int | None = None, ranks: int | None = None
+    ) -> None:
         if kind not in ("cpu", "cuda"):
             raise SpecError(f"device = {kind!r} is neither 'cpu' nor 'cuda'")
         if kind == "cuda" and not torch.cuda.is_available():
@@ -86,6 +103,11 @@ class TorchDevice:
             raise SpecError(f"form = {unknown[0]!r} is none of {', '.join(DTYPES)}")
         if threads is not None:
             torch.set_num_threads(threads)
+        there = torch.cuda.device_count() if kind == "cuda" else MOST_PROCESSES
+        self.ranks = ranks if ranks is not None else there if kind == "cuda" else 1
+        if not 1 <= self.ranks <= there:
+            raise SpecError(f"ranks = {ranks} is not from 1 to {there}, the {_LIKE[kind]}")
+        self._library: Backend = "nccl" if kind == "cuda" else "gloo"
         self._spreads: list[float] = []
         self.kind = kind
         self.forms = forms or (("fp32",) if kind == "cpu" else ("bf16",))
@@ -95,8 +117,8 @@ class TorchDevice:
         """Return what PyTorch and the system say of it."""
         if self.kind == "cpu":
             return Facts(
-                name=_processor(), kind="cpu", memory_bytes=_memory(), n_cores=torch.get_num_threads(),
-                cache_bytes=_cache(), forms=self.forms, grouped=False,
+                name=_processor(), kind="cpu", library=self._library, ranks=self.ranks, memory_bytes=_memory(),
+                n_cores=torch.get_num_threads(), cache_bytes=_cache(), forms=self.forms, grouped=False,
             )  # fmt: skip
         found: Any = torch.cuda.get_device_properties(0)
         try:
@@ -104,8 +126,9 @@ class TorchDevice:
         except SpecError:
             known = None
         return Facts(
-            name=found.name, kind="cuda", memory_bytes=found.total_memory, n_cores=found.multi_processor_count,
-            cache_bytes=int(getattr(found, "L2_cache_size", 0)), forms=self.forms, known=known,
+            name=found.name, kind="cuda", library=self._library, ranks=self.ranks, memory_bytes=found.total_memory,
+            n_cores=found.multi_processor_count, cache_bytes=int(getattr(found, "L2_cache_size", 0)),
+            forms=self.forms, known=known,
         )  # fmt: skip
 
     def seconds(self, point: Point) -> float:
@@ -135,6 +158,15 @@ class TorchDevice:
     def layer_seconds(self, sizes: LayerSizes, batch: int, tokens: int, context: int, form: str) -> float:
         """Return the median time of one decoder layer, as an engine would run it without a compiler."""
         return self._typical(iter_of(_layer(self, sizes, batch, tokens, context, DTYPES[form])))
+
+    def exchanged(self, wanted: Sequence[Exchange]) -> Generator[float, None, None]:
+        """Yield the time of one exchange after the other, the slowest rank's, each rank a process.
+
+        Raises:
+            CalcError: a process failed.
+        """
+        for found in each_job(SENDING, wanted, self.ranks, backend=self._library):
+            yield typical(self.kind, [max(times) for times in zip(*filter(None, found), strict=True)])
 
     # ---- work
 
@@ -200,13 +232,13 @@ class TorchDevice:
             torch.cuda.synchronize()
 
     def _typical(self, work: Iterator[Callable[[], object]]) -> float:
-        """Return the median time on a GPU; the least on a CPU, where other programs only ever add to it."""
+        """Return the typical time of work, done over and over."""
         next(work)()  # warm up: allocate, choose kernels
         times: list[float] = []
         while len(times) < LEAST or (len(times) < MOST and sum(times) < ENOUGH_S):
             times.append(self._once(next(work)))
         self._spreads.append(median(times) / min(times) - 1)
-        return min(times) if self.kind == "cpu" else median(times)
+        return typical(self.kind, times)
 
     def unrest(self) -> float:
         """Return by how much repetitions differ."""
@@ -220,6 +252,11 @@ class TorchDevice:
             call()
             return clock() - start
         return _recorded(call)
+
+
+def typical(kind: str, times: Iterable[float]) -> float:
+    """Return the median time on a GPU; the least on a CPU, where other programs only ever add to it."""
+    return min(times) if kind == "cpu" else median(times)
 
 
 def iter_of(call: Callable[[], object]) -> Iterator[Callable[[], object]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from statistics import mean, median
-from typing import Any, Final
+from math import inf
+from statistics import fmean
+from typing import Any, Final, TypeAlias
 
-from calc.confidence import quantile
+from calc.deviations import Errors, deviations
 from calc.hardware import Accelerator
 from calc.kernels import Kernel
 from calc.records import Record, named_record
 from calc.roofline import Efficiency, Launch, kernel_time
+
+Progress: TypeAlias = Callable[[int, int], None]
 
 HELD_OUT: Final = 4
 """Every fourth point takes no part in the fit."""
@@ -59,18 +62,26 @@ class Fit(Record):
     """The constants, and the errors of the points that were held out, by kind and over all."""
 
     constants: Efficiency
-    errors: Mapping[str, Mapping[str, float]]
+    errors: Mapping[str, Errors]
     fitted: int
+
+
+def taking_part(kinds: Iterable[str]) -> Iterator[bool]:
+    """Yield whether a point takes part in a fit: every ``HELD_OUT``-th of its kind does not."""
+    seen: dict[str, int] = {}
+    for kind in kinds:
+        seen[kind] = seen.get(kind, 0) + 1
+        yield seen[kind] % HELD_OUT != 0
 
 
 def split(timings: Iterable[tuple[str, Kernel, float]]) -> list[Timing]:
     """Return the timings with every ``HELD_OUT``-th of a kind held out."""
-    seen: dict[str, int] = {}
-    found = []
-    for kind, kernel, seconds in timings:
-        number = seen[kind] = seen.get(kind, 0) + 1
-        found.append(Timing(kind=kind, kernel=kernel, seconds=seconds, fitted=number % HELD_OUT != 0))
-    return found
+    found = list(timings)
+    parts = taking_part(kind for kind, _, _ in found)
+    return [
+        Timing(kind=kind, kernel=kernel, seconds=seconds, fitted=fitted)
+        for (kind, kernel, seconds), fitted in zip(found, parts, strict=True)
+    ]
 
 
 def fit(
@@ -79,37 +90,67 @@ def fit(
     start: Efficiency,
     *,
     launch: Launch,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Fit:
     """Return the constants with the least mean |log(predicted / measured)| over kinds, found by coordinate descent.
 
-    Each constant is moved up and down by a factor that halves when neither way helps. The errors are those of points
-    that took no part.
+    The errors are those of points that took no part.
     """
     used = {kind: _Packed(group) for kind, group in _by_kind(one for one in timings if one.fitted).items()}
-    constants = start
-    best = _loss(used, accelerator, constants, launch)
-    steps = dict.fromkeys(FITTED, 1.0)
-    for number in range(ROUNDS):
-        if progress:
-            progress(number, ROUNDS)
-        for name, (least, most) in FITTED.items():
-            value = getattr(constants, name)
-            tries = (value * (1 + steps[name]), value / (1 + steps[name]))
-            for other in dict.fromkeys(min(max(one, least), most) for one in tries):
-                changed = replace(constants, **{name: other})
-                loss = _loss(used, accelerator, changed, launch)
-                if loss < best - 1e-7:
-                    constants, best = changed, loss
-                    break
-            else:
-                steps[name] /= 2
+
+    def at(values: Mapping[str, Any]) -> Efficiency:
+        return replace(start, **values)
+
+    def off(values: Mapping[str, float]) -> float:
+        return loss((packed.ratios(accelerator, at(values), launch) for packed in used.values()), WORST)
+
+    constants = at(descend({name: getattr(start, name) for name in FITTED}, FITTED, off, progress))
     held = [timing for timing in timings if not timing.fitted]
     return Fit(
         constants=constants,
         errors=errors(held, accelerator, constants, launch),
         fitted=sum(timing.fitted for timing in timings),
     )
+
+
+def descend(
+    start: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+    off: Callable[[Mapping[str, float]], float],
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Return the values within their ranges that leave ``off`` least, found by coordinate descent.
+
+    Each value is moved up and down by a factor that halves when neither way helps.
+
+    >>> found = descend({"x": 1.0, "y": 8.0}, {"x": (0.1, 100), "y": (0.1, 100)},
+    ...                 lambda at: abs(at["x"] - 30) + abs(at["y"] - 2))
+    >>> round(found["x"], 2), round(found["y"], 2)
+    (30.0, 2.0)
+    """
+    values, best = dict(start), off(start)
+    steps = dict.fromkeys(ranges, 1.0)
+    for number in range(ROUNDS):
+        if progress:
+            progress(number, ROUNDS)
+        for name, (least, most) in ranges.items():
+            tries = (values[name] * (1 + steps[name]), values[name] / (1 + steps[name]))
+            for other in dict.fromkeys(min(max(one, least), most) for one in tries):
+                changed = {**values, name: other}
+                now = off(changed)
+                if now < best - 1e-7:
+                    values, best = changed, now
+                    break
+            else:
+                steps[name] /= 2
+    return values
+
+
+def loss(ratios: Iterable[Any], worst: float = inf) -> float:
+    """Return the mean over kinds of mean |log(predicted / measured)|, each at most ``worst``."""
+    import numpy as np
+
+    return float(fmean(np.minimum(np.abs(np.log(one)), worst).mean() for one in ratios))
 
 
 def _by_kind(timings: Iterable[Timing]) -> dict[str, list[Timing]]:
@@ -157,34 +198,19 @@ class _Packed:
         return np.concatenate(found)
 
 
-def _loss(kinds: Mapping[str, _Packed], accelerator: Accelerator, constants: Efficiency, launch: Launch) -> float:
-    import numpy as np
-
-    each = [np.abs(np.log(packed.ratios(accelerator, constants, launch))) for packed in kinds.values()]
-    return float(mean(np.minimum(one, WORST).mean() for one in each))
-
-
 def errors(
     timings: Sequence[Timing], accelerator: Accelerator, constants: Efficiency, launch: Launch
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Errors]:
     """Return the errors by kind, and over ``all``."""
-    ratios = {
-        kind: [float(ratio) for ratio in _Packed(group).ratios(accelerator, constants, launch)]
-        for kind, group in _by_kind(timings).items()
-    }
-    ratios["all"] = [ratio for found in list(ratios.values()) for ratio in found]
-    return {kind: summary(found) for kind, found in ratios.items() if found}
+    return by_kind(
+        {
+            kind: [float(ratio) for ratio in _Packed(group).ratios(accelerator, constants, launch)]
+            for kind, group in _by_kind(timings).items()
+        }
+    )
 
 
-def summary(ratios: Sequence[float]) -> dict[str, float]:
-    """Return n, median, mean and 90th percentile of |ratio − 1|, the median of ratio − 1, and the band of 1 / ratio."""
-    off, inverse = [abs(ratio - 1) for ratio in ratios], [1 / ratio for ratio in ratios]
-    return {
-        "n": len(off),
-        "median": median(off),
-        "mean": mean(off),
-        "p90": quantile(off, 0.9),
-        "bias": median(ratio - 1 for ratio in ratios),
-        "low": quantile(inverse, 0.1),
-        "high": quantile(inverse, 0.9),
-    }
+def by_kind(ratios: Mapping[str, Sequence[float]]) -> dict[str, Errors]:
+    """Return the errors of ratios of predicted over measured by kind, and over ``all``."""
+    every = [ratio for found in ratios.values() for ratio in found]
+    return {kind: deviations(found) for kind, found in {**ratios, "all": every}.items() if found}

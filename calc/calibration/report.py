@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from calc.calibration.fitting import summary
+from calc.calibration.links import SHARE, fitted_links
 from calc.calibration.run import Found, Progress, run
+from calc.constants import CALIBRATION_VERSION
+from calc.deviations import Errors, deviations
 from calc.errors import SpecError
 from calc.files import write_json
+from calc.hardware import Accelerator
 from calc.results import Figure, Grid, Result, Row
-from calc.roofline.calibrated import CALIBRATION_VERSION
 
 RESTLESS = 0.1
 """Half of the shapes vary by more than this only where something else runs."""
@@ -18,7 +22,12 @@ DEFAULT_SECONDS = {"cpu": 45.0, "cuda": 120.0}
 
 
 def measure(
-    device: str, seconds: float | None, forms: tuple[str, ...], threads: int | None, progress: Progress | None
+    device: str,
+    seconds: float | None,
+    forms: tuple[str, ...],
+    threads: int | None,
+    ranks: int | None,
+    progress: Progress | None,
 ) -> Result:
     """Return what a device was measured to be."""
     import torch
@@ -30,15 +39,14 @@ def measure(
     if threads is not None and (threads < 1 or device != "cpu"):
         raise SpecError(f"threads = {threads}: a CPU has one or more")
     versions = {"torch": torch.__version__, **({"cuda": str(torch.version.cuda)} if device == "cuda" else {})}
-    measured = TorchDevice(device, forms, threads)
+    measured = TorchDevice(device, forms, threads, ranks)
     return result(run(measured, seconds or DEFAULT_SECONDS[device], versions, progress))
 
 
 def result(found: Found) -> Result:
     """Return what was found: errors, constants, layers."""
-    calibration = found.calibration
     data = {
-        **{name: value for name, value in calibration.header().items() if name not in ("schema_version", "kind")},
+        **header(found.accelerator),
         "fitted": found.fit.fitted,
         "left_out": found.left_out,
         "unrest": found.unrest,
@@ -46,45 +54,80 @@ def result(found: Found) -> Result:
         "measurements": [
             {**point.shape(), "seconds": timing.seconds, "fitted": timing.fitted} for point, timing in found.timings
         ],
+        "exchanges": [
+            {**asdict(one.exchange), "seconds": one.seconds, "fitted": one.fitted} for one in found.exchanges
+        ],
     }
-    grids = (_errors(found), _constants(found), _layers(found))
+    grids = (_errors(found), *_link_errors(found), _constants(found), _layers(found))
     return Result("calibration", data, tuple(grid for grid in grids if grid.rows), _notes(found))
 
 
+def header(accelerator: Accelerator) -> dict[str, Any]:
+    """Return what the program reads of a calibration's file: the device, its constants, their errors."""
+    assert accelerator.calibration is not None
+    stated = {name: value for name, value in asdict(accelerator).items() if value not in (None, (), "")}
+    return {"accelerator": stated, **stated.pop("calibration")}
+
+
 def _errors(found: Found) -> Grid:
+    title = f"{found.calibration.device}: predicted against measured, on points that were not fitted"
+    return _error_grid(title, found.calibration.errors)
+
+
+def _link_errors(found: Found) -> Iterator[Grid]:
+    links = found.calibration.links
+    if links is not None:
+        yield _error_grid(f"Exchanges by {links.library} among {links.ranks}: likewise", links.errors)
+
+
+def _error_grid(title: str, errors: Mapping[str, Errors]) -> Grid:
     rows = [
         Row(
             kind,
             (
-                kind,
-                Figure(int(errors["n"])),
-                Figure(errors["median"], "percent"),
-                Figure(errors["p90"], "percent"),
-                Figure(errors["bias"], "percent"),
+                kind.replace("_", "-"),
+                Figure(of.n),
+                Figure(of.median, "percent"),
+                Figure(of.p90, "percent"),
+                Figure(of.bias, "percent"),
             ),
             emphasis=kind == "all",
         )
-        for kind, errors in found.calibration.errors.items()
+        for kind, of in errors.items()
     ]
-    title = f"{found.calibration.device}: predicted against measured, on points that were not fitted"
     return Grid(title, ("", "n", "median", "90 %", "bias"), tuple(rows))
 
 
 UNITS = {
     "fill_s": "s", "step_s": "s", "kernel_s": "s", "light_s": "s", "gap_s": "s", "host_s": "s", "decode_s": "s",
     "issue": "percent", "memory": "percent", "attention": "percent", "attention_decode": "percent",
+    "launch_s": "s", "copy_s": "s", "nvls_s": "s", "fill_bytes": "B",
 }  # fmt: skip
 
 
 def _constants(found: Found) -> Grid:
-    calibration = found.calibration
-    device = calibration.accelerator
+    calibration, device = found.calibration, found.accelerator
     rows = [Row(f"flops.{form}", (f"peak {form}", Figure(rate, "FLOP/s"))) for form, rate in device.flops.items()]
     rows.append(Row("memory_bytes_per_s", ("bandwidth", Figure(device.memory_bytes_per_s, "B/s"))))
     for name, value in asdict(calibration.constants).items():
         if isinstance(value, (int, float)):
             rows.append(Row(f"constants.{name}", (name, Figure(value, UNITS.get(name, "")))))
+    rows += _link_constants(found)
     return Grid("The device and its constants", ("", "value"), tuple(rows))
+
+
+def _link_constants(found: Found) -> Iterator[Row]:
+    """Yield the link that joins the devices, and what of its constants was fitted."""
+    links = found.calibration.links
+    if links is None:
+        return
+    link = found.accelerator.link(links.ranks)
+    yield Row("link.bytes_per_s", (f"link ({link.kind})", Figure(link.bytes_per_s, "B/s")), section="Exchanges")
+    yield Row("link.latency_s", ("latency", Figure(link.latency_s, "s")))
+    for name, value in fitted_links(found.exchanges, found.accelerator, links.constants).items():
+        kind = name.removeprefix(SHARE)
+        label, unit = (f"share of {kind}", "percent") if kind != name else (name, UNITS.get(name, ""))
+        yield Row(f"links.constants.{name}", (label, Figure(value, unit)))
 
 
 def _layers(found: Found) -> Grid:
@@ -112,8 +155,11 @@ def _notes(found: Found) -> tuple[str, ...]:
             f"repetitions of a shape differ by {100 * found.unrest:.0f} %: something else runs, the fit is poor"
         )
     if found.layers:
-        off = summary([one.predicted / one.measured for one in found.layers])
-        notes.append(f"whole layers: {100 * off['median']:.2g} % median error over {int(off['n'])}")
+        off = deviations([one.predicted / one.measured for one in found.layers])
+        notes.append(f"whole layers: {100 * off.median:.2g} % median error over {off.n}")
+    if found.exchanges:
+        fitted = sum(one.fitted for one in found.exchanges)
+        notes.append(f"{len(found.exchanges):,} exchanges measured, {fitted:,} of them fitted")
     return tuple(notes)
 
 

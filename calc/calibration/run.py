@@ -6,15 +6,19 @@ import platform
 import random
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
 
 from calc.attention.gqa import GQA
-from calc.calibration.device import Device, Facts, LayerSizes
+from calc.calibration.device import Device, Facts, LayerSizes, typical
+from calc.calibration.exchanges import Exchange, exchanges
 from calc.calibration.fitting import Fit, Timing, fit, split
+from calc.calibration.links import ExchangeTiming, fit_links, joined, parts
 from calc.calibration.points import Point, points
+from calc.constants import Calibration, Efficiency, LinkCalibration
 from calc.embedding import NormSpec
 from calc.errors import SpecError
 from calc.ffn.dense import DenseFFN
@@ -23,14 +27,19 @@ from calc.kernels import Kernel, kernels
 from calc.layers import Layer
 from calc.model import Block, Pass
 from calc.records import Record, named_record
-from calc.roofline import Efficiency, Launch, efficiency, kernel_time
-from calc.roofline.calibrated import Calibration
+from calc.roofline import Launch, efficiency, kernel_time
 from calc.units import dtype
 
 Progress = Callable[[str, int, int], None]
 
 FEWEST: Final = 16
 """Points without which no fit is tried."""
+
+MEASURING, EXCHANGING = 0.75, 0.25
+"""Shares of the time in which shapes are measured, exchanges among them; fitting and layers take the rest."""
+PASSES: Final = 5
+"""How often an exchange is measured at most: processes that meet may keep missing each other for a while."""
+LARGEST_MESSAGE: Final = {"cpu": 2**26, "cuda": 2**30}
 
 SHARES: Final = 800
 """Into how many the time is divided: one launch of the longest shape may take one share."""
@@ -67,21 +76,30 @@ class LayerCheck(Record):
 class Found(Record):
     """What a run found."""
 
-    calibration: Calibration
+    accelerator: Accelerator
+    """The device, with the constants that were found."""
     fit: Fit
     timings: tuple[tuple[Point, Timing], ...]
+    exchanges: tuple[ExchangeTiming, ...]
     layers: tuple[LayerCheck, ...]
     left_out: int
     """Points that the time did not suffice for."""
     unrest: float
     """By how much the repetitions of one shape differ: a busy machine cannot be measured well."""
 
+    @property
+    def calibration(self) -> Calibration:
+        """The constants, and their errors."""
+        assert self.accelerator.calibration is not None
+        return self.accelerator.calibration
+
 
 def run(device: Device, seconds: float, versions: dict[str, str], progress: Progress | None = None) -> Found:
     """Measure for about ``seconds``, fit, and check.
 
     Points are measured in a random order that is the same in every run, so that whatever the time suffices for covers
-    all shapes. A quarter of them takes no part in the fit.
+    all shapes. A quarter of them takes no part in the fit. Where several of its like exchange, a quarter of the time is
+    for that.
 
     Raises:
         SpecError: the time does not suffice for enough points.
@@ -90,7 +108,8 @@ def run(device: Device, seconds: float, versions: dict[str, str], progress: Prog
     host = device.host_seconds()
     rate = _quick_rate(device, facts)
     wanted = points(facts.forms, rate * seconds / SHARES, backward=facts.backward, grouped=facts.grouped)
-    measured = _measure(device, wanted, seconds * 0.75, progress)
+    exchanging = EXCHANGING if facts.ranks > 1 else 0.0
+    measured = _measure(device, wanted, seconds * (MEASURING - exchanging), progress)
     if len(measured) < FEWEST:
         raise SpecError(f"{len(measured)} shapes were measured, at least {FEWEST} are needed: give more --seconds")
     accelerator = _accelerator(facts, measured)
@@ -99,19 +118,23 @@ def run(device: Device, seconds: float, versions: dict[str, str], progress: Prog
     timings = split((point.kind, point.kernel(), took) for point, took in measured)
     launch: Launch = "graph" if facts.kind == "cuda" else "none"
     found = fit(timings, accelerator, start, launch=launch, progress=_named(progress, "fitting"))
+    sent = _exchange(device, facts, seconds * exchanging, progress) if facts.ranks > 1 else []
+    accelerator, links = _links(accelerator, facts, sent, progress)
     calibration = Calibration(
         device=facts.name,
         date=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        accelerator=accelerator,
         constants=found.constants,
         errors=found.errors,
         versions={"transformer-calc": version("transformer-calc"), "python": platform.python_version(), **versions},
+        links=links,
     )
+    accelerator = replace(accelerator, calibration=calibration)
     return Found(
-        calibration=calibration,
+        accelerator=accelerator,
         fit=found,
         timings=tuple(zip((point for point, _ in measured), timings, strict=True)),
-        layers=tuple(_check(device, facts, calibration, launch, rate * seconds / SHARES, progress)),
+        exchanges=tuple(sent),
+        layers=tuple(_check(device, facts, accelerator, launch, rate * seconds / SHARES, progress)),
         left_out=len(wanted) - len(measured),
         unrest=device.unrest(),
     )
@@ -145,6 +168,40 @@ def _measure(
             break
         found.append((point, device.seconds(point)))
     return found
+
+
+def _exchange(device: Device, facts: Facts, seconds: float, progress: Progress | None) -> list[ExchangeTiming]:
+    """Return exchanges among the device's like, each measured several times, far apart, as the time suffices for.
+
+    Raises:
+        SpecError: the time does not suffice for enough of them.
+    """
+    every = exchanges(facts.ranks, LARGEST_MESSAGE[facts.kind])
+    shuffled = random.Random(0)
+    wanted = [one for _ in range(PASSES) for one in shuffled.sample(every, len(every))]
+    times: dict[Exchange, list[float]] = {}
+    end = None
+    with closing(device.exchanged(wanted)) as clocked:
+        for number, exchange in enumerate(wanted):
+            if progress:
+                progress(exchange.kind, number, len(wanted))
+            times.setdefault(exchange, []).append(next(clocked))
+            end = end or time.monotonic() + seconds  # the first waits for the processes to start
+            if time.monotonic() > end:
+                break
+    if len(times) < FEWEST:
+        raise SpecError(f"{len(times)} exchanges were measured, at least {FEWEST} are needed: give more --seconds")
+    return parts((exchange, typical(facts.kind, found)) for exchange, found in times.items())
+
+
+def _links(
+    accelerator: Accelerator, facts: Facts, sent: list[ExchangeTiming], progress: Progress | None
+) -> tuple[Accelerator, LinkCalibration | None]:
+    """Return the device with the link that joins its like, and what was found of it."""
+    if not sent:
+        return accelerator, None
+    linked = joined(accelerator, facts.ranks, sent)
+    return linked, fit_links(sent, linked, facts.library, facts.ranks, _named(progress, "fitting exchanges"))
 
 
 def _size(point: Point) -> float:
@@ -211,7 +268,7 @@ LAYERS: Final = (
 
 
 def _check(
-    device: Device, facts: Facts, calibration: Calibration, launch: Launch, largest: float, progress: Progress | None
+    device: Device, facts: Facts, accelerator: Accelerator, launch: Launch, largest: float, progress: Progress | None
 ) -> Iterable[LayerCheck]:
     """Yield whole layers, predicted and measured; those too large for the device are left out."""
     form = facts.forms[0]
@@ -223,10 +280,7 @@ def _check(
         )
         if sum(kernel.flops for kernel in launched) > 16 * largest:
             continue
-        times = [
-            kernel_time(kernel, calibration.accelerator, calibration.constants, launch=launch).seconds
-            for kernel in launched
-        ]
+        times = [kernel_time(kernel, accelerator, launch=launch).seconds for kernel in launched]
         yield LayerCheck(
             name=f"{phase}, d_model {sizes.d_model:,}, {batch} × {context:,}",
             form=form,

@@ -9,7 +9,7 @@ from typing import Any
 from calc.charts.chart import Asked, Chart, Size
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.strips import draw
-from calc.confidence import quantile
+from calc.deviations import quantile
 from calc.errors import SpecError
 
 LIMITS = (0.25, 4.0)

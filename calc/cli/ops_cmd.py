@@ -10,7 +10,6 @@ from calc.cli.options import (
     AcceleratorOption,
     BatchOption,
     CacheOption,
-    CalibrationOption,
     CausalOption,
     ContextOption,
     CountsOption,
@@ -42,17 +41,16 @@ def command(
     launch: Annotated[
         Literal["graph", "stream"], typer.Option("--launch", help="From a recorded graph, or one by one by the host.")
     ] = "graph",
-    calibration: CalibrationOption = None,
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
     """Print every operation of a pass: einsum, parameters, FLOPs, bytes moved when nothing is fused, intensity.
 
-    With an accelerator (or a calibration): the kernels that they become, their time, what bounds it, its share.
+    With an accelerator: the kernels that they become, their time, what bounds it, its share.
     """
     from calc.errors import SpecError
     from calc.report import render
 
-    if accelerator is None and calibration is None:
+    if accelerator is None:
         from calc.views import operation_table
 
         for name, value, default in (("tp", tp, 1), ("fusion", fusion, "fused"), ("launch", launch, "graph")):
@@ -83,7 +81,6 @@ def command(
             tp=tp,
             fusion=fusion,
             launch=launch,
-            calibration=calibration,
             batch=batch,
             context=context,
             source=source,

@@ -38,9 +38,8 @@ CausalOption = Annotated[
 CountsOption = Annotated[
     Literal["matmul", "all"], typer.Option("--counts", help="Matrix products only, or norms, softmax, ... too.")
 ]
-AcceleratorOption = Annotated[
-    str | None, typer.Option("--accelerator", "-a", help="A preset of `calc list accelerators`, or a TOML file of one.")
-]
-CalibrationOption = Annotated[
-    str | None, typer.Option("--calibration", help="A file of `calc calibrate`: a device's own constants.")
-]
+_ACCELERATOR = typer.Option(
+    "--accelerator", "-a", help="A preset of `calc list accelerators`, its TOML file, or a file of `calc calibrate`."
+)
+AcceleratorOption = Annotated[str | None, _ACCELERATOR]
+DeviceOption = Annotated[str, _ACCELERATOR]

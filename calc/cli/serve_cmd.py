@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from calc.cli.options import FormatOption, ModelArgument, WeightsOption
+from calc.cli.options import DeviceOption, FormatOption, ModelArgument, WeightsOption
 
 
 def command(
     model: ModelArgument,
-    accelerator: Annotated[str, typer.Option("--accelerator", "-a", help="A preset's name or a preset file.")],
+    accelerator: DeviceOption,
     input_tokens: Annotated[int, typer.Option("--input", "-i", help="Tokens of a prompt.")],
     output_tokens: Annotated[int, typer.Option("--output", "-o", help="Tokens of an answer.")],
     gpus: Annotated[int, typer.Option("--gpus", "-n", help="Accelerators.")] = 1,

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from calc.cli.options import CalibrationOption, FormatOption, ModelArgument
+from calc.cli.options import DeviceOption, FormatOption, ModelArgument
 
 
 def command(
     model: ModelArgument,
-    accelerator: Annotated[str, typer.Option("--accelerator", "-a", help="A preset of `calc list accelerators`.")],
+    accelerator: DeviceOption,
     gpus: Annotated[int, typer.Option("--gpus", "-n", help="Devices.")],
     tp: Annotated[int, typer.Option("--tp", help="Tensor-parallel degree.")] = 1,
     pp: Annotated[int, typer.Option("--pp", help="Pipeline stages.")] = 1,
@@ -45,13 +45,10 @@ def command(
     framework: Annotated[
         str, typer.Option("--framework", help="Its practice: megatron-core, nemo, torchtitan, ...")
     ] = "megatron-core",
-    tokens: Annotated[
-        float | None, typer.Option("--tokens", help="Token budget, e.g. 15e12: days, money, energy.")
-    ] = None,
+    tokens: Annotated[str, typer.Option("--tokens", help="Token budget, e.g. 15T: days, money, energy.")] = "",
     usd_per_hour: Annotated[float | None, typer.Option("--usd-per-hour", help="Price of a device hour.")] = None,
     search: Annotated[bool, typer.Option("--search", help="Find the fastest layouts that fit.")] = False,
     require_fit: Annotated[bool, typer.Option("--require-fit", help="Exit with 1 if it does not fit.")] = False,
-    calibration: CalibrationOption = None,
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
     """Show what training costs: memory per device, step time, utilisation, and days and money for a token budget."""
@@ -59,23 +56,20 @@ def command(
     from calc.report import render
     from calc.report.progress import progress
     from calc.training import train
+    from calc.units import parse_count
 
     if dp is not None and dp * tp * pp * cp != gpus and not search:
         raise SpecError(f"tp·cp·dp·pp = {tp * cp * dp * pp:,} devices, not {gpus:,}")
-    if tokens is not None and not 1 <= tokens < 1e18:
-        raise SpecError(f"tokens = {tokens:g} is not a number of tokens")
-    constants = None
-    if calibration is not None:
-        from calc.roofline.calibrated import load_calibration
-
-        constants = load_calibration(calibration).constants
+    budget = parse_count(tokens) if tokens else None
+    if budget is not None and not 1 <= budget < 1e18:
+        raise SpecError(f"tokens = {budget:g} is not a number of tokens")
     with progress() as watch:
         answer = train(
             model, accelerator, gpus, tp=tp, pp=pp, cp=cp, ep=ep, zero=zero, virtual_stages=virtual_stages,
             schedule=schedule, sequence_parallel=sequence_parallel, micro_batch=micro_batch, global_batch=global_batch,
             context=seq, precision=precision, recompute=recompute, optimizer=optimizer, method=method,
-            lora_rank=lora_rank, mtp=mtp, framework=framework, tokens=None if tokens is None else round(tokens),
-            usd_per_hour=usd_per_hour, search=search, constants=constants, progress=watch,
+            lora_rank=lora_rank, mtp=mtp, framework=framework, tokens=None if budget is None else round(budget),
+            usd_per_hour=usd_per_hour, search=search, progress=watch,
         )  # fmt: skip
     render(answer.to_result(), format)
     if require_fit and not answer.fits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calc.confidence import Errors
+from calc.deviations import Errors
 from calc.measured.rows import Measurement, NotModelled, Prediction, read
 from calc.measured.scores import Accuracy, Scored, accuracy, record_errors, score
 

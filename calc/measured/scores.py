@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean, median
 from typing import Any
 
 from calc.catalog import save_preset
-from calc.confidence import Errors, quantile, wider
+from calc.confidence import wider
+from calc.deviations import Errors, deviations
 from calc.errors import UnknownName
 from calc.measured.readers import predict
 from calc.measured.rows import Measurement, NotModelled, read
@@ -49,21 +49,6 @@ class Scored(Record):
         return self.predicted / self.row.value - 1
 
 
-def statistics(scored: Iterable[Scored]) -> Errors:
-    """Return the statistics of at least one measurement."""
-    errors = [one.error for one in scored]
-    sizes, ratios = [abs(error) for error in errors], [1 / (1 + error) for error in errors]
-    return Errors(
-        n=len(errors),
-        median=median(sizes),
-        mean=fmean(sizes),
-        p90=quantile(sizes, 0.9),
-        bias=fmean(errors),
-        low=quantile(ratios, 0.1),
-        high=quantile(ratios, 0.9),
-    )
-
-
 @record
 class Accuracy(Record):
     """Every measurement of a file, predicted or refused."""
@@ -77,7 +62,7 @@ class Accuracy(Record):
         for one in self.scored:
             for key in GROUPINGS[by](one):
                 grouped.setdefault(key, []).append(one)
-        return {key: statistics(scored) for key, scored in sorted(grouped.items())}
+        return {key: deviations([1 + one.error for one in scored]) for key, scored in sorted(grouped.items())}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract: errors by every grouping, each prediction, each refusal."""

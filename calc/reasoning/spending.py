@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from calc.confidence import KnownError, error_of
+from calc.confidence import KnownError, operator_error
 from calc.costs import Setting
 from calc.errors import SpecError
 from calc.hardware import Accelerator
@@ -96,7 +96,7 @@ class Rates(Record):
             seconds = seconds_on(self.accelerator, model, chain, prompt, samples, cache_dtype)
             speed = float(chain.generated) / seconds
             how = f"one {self.accelerator.name}, {speed:,.3g} tokens a second of one sample"
-            error = error_of("operator")
+            error = operator_error(self.accelerator)
         usd, price, modelled = self._money(chain, prompt, samples, seconds)
         return Spent(
             seconds=seconds,

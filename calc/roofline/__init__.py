@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 from calc.algebra import Number, if_at_most, maximum
+from calc.constants import Efficiency
 from calc.hardware import Accelerator
 from calc.kernels import Direction, Forms, Fusion, Kernel, kernels
 from calc.layers import Block
 from calc.passes import Pass
 from calc.records import Record, named_record
 from calc.roofline.attention import attention_times
-from calc.roofline.efficiency import AttentionKernel, Efficiency, efficiency
+from calc.roofline.efficiency import AttentionKernel, efficiency
 from calc.roofline.products import product_times
 
 __all__ = ["AttentionKernel", "Efficiency", "KernelTime", "Launch", "efficiency", "kernel_time", "time_pass"]
@@ -51,13 +52,13 @@ class KernelTime(Record):
 
 
 def kernel_time(
-    kernel: Kernel, accelerator: Accelerator, calibration: Efficiency | None = None, *, launch: Launch = "graph"
+    kernel: Kernel, accelerator: Accelerator, constants: Efficiency | None = None, *, launch: Launch = "graph"
 ) -> KernelTime:
-    """Return the time of one launch on a device; ``calibration`` replaces the constants of the device's generation.
+    """Return the time of one launch on a device; ``constants`` replace those of the device.
 
     seconds = max(compute, memory) + start, and the gap to the next kernel. Numbers or numpy arrays.
     """
-    constants = calibration or efficiency(accelerator)
+    constants = constants or efficiency(accelerator)
     if kernel.kind in ("gemm", "grouped_gemm"):
         compute, memory, start = product_times(kernel, accelerator, constants)
     elif kernel.kind == "attention":
@@ -90,7 +91,6 @@ def time_pass(
     *,
     direction: Direction = "forward",
     fusion: Fusion = "fused",
-    calibration: Efficiency | None = None,
     launch: Launch = "graph",
 ) -> list[KernelTime]:
     """Return the time of every kernel of a pass; ``sum(each.total for each in ...)`` is the time of the pass.
@@ -105,4 +105,4 @@ def time_pass(
     True
     """
     found = kernels(blocks, pass_, forms, direction=direction, fusion=fusion)
-    return [kernel_time(kernel, accelerator, calibration, launch=launch) for kernel in found]
+    return [kernel_time(kernel, accelerator, launch=launch) for kernel in found]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from calc.algebra import Number, ceil_div, if_at_most, maximum, minimum
+from calc.constants import Efficiency
 from calc.hardware import Accelerator
 from calc.kernels import Kernel
-from calc.roofline.efficiency import DEFAULT_CLOCK, Efficiency, cores_of, sustained
+from calc.roofline.efficiency import DEFAULT_CLOCK, cores_of, sustained
 
 STEP: Final = 128
 """Keys that a flash attention loads at once, and queries of one block."""

@@ -19,93 +19,15 @@ the backward pass of attention rest on one source (FlashAttention-2 on H100).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
-from calc.algebra import Number, maximum, minimum
+from calc.constants import Efficiency
 from calc.hardware import Accelerator
-from calc.records import Record, named_record
 
 AttentionKernel: TypeAlias = Literal["default", "flash1", "flash2", "trtllm"]
 """Who wrote the flash attention: what frameworks use on the generation today (FlashAttention-2 on Ampere and Ada,
 FlashAttention-3 or cuDNN on Hopper, cuDNN or CUTLASS on Blackwell), FlashAttention-2 on any, TensorRT-LLM."""
-
-
-@named_record
-class Efficiency(Record):
-    """The constants of the time model for one device. Fractions are of the nominal rate.
-
-    The defaults are those of a device that nobody has measured; ``efficiency`` gives those of a generation, and a file
-    of ``calc calibrate`` those of one device.
-    """
-
-    issue: float = 0.95
-    """Fraction of the peak that the main loop of a product reaches where power does not limit it: 295 of 312 TFLOP/s on
-    an A100 that multiplies zeros, against 257 with normal values (thonking.ai, "Strangely, matrix multiplications on
-    GPUs run faster when given predictable data")."""
-    flops_per_joule: Mapping[str, float] = field(default_factory=dict)
-    """FLOP that one joule of the power limit buys, by format: the clock falls until the power does not exceed it."""
-    fill_s: float = 0.62e-6
-    """Seconds at the start and the end of an output tile in which the matrix units wait for operands."""
-    store: float = 0.73
-    """How many times its even share of the memory bandwidth a core stores the result of a tile with, at its end."""
-    least_rows: int = 16
-    """Rows of the smallest matrix product: fewer cost as many, and a tile is computed whole. 1 where nothing is padded
-    (the vector units of a CPU)."""
-    step_s: float = 0.047e-6
-    """The shortest time of one step of a main loop (128 bytes of k): two barriers and a copy."""
-    core_bytes_per_clock: float = 70.0
-    """Bytes that one core takes from the shared cache in a clock. 64 is what NVIDIA states since Volta."""
-    memory: float = 0.81
-    """Fraction of the memory bandwidth that a long stream reaches."""
-    core_share: float = 1.77
-    """How many times its even share of the memory bandwidth one core can take: few cores cannot fill it."""
-    cache: float = 2.66
-    """Bandwidth of the shared cache over that of memory."""
-    overlap: float = 2.5
-    """How well compute and memory hide behind each other: (compute^p + memory^p)^(1/p)."""
-    kernel_s: float = 3.4e-6
-    """A product or an attention from its first block to its last result, beside its work."""
-    light_s: float = 0.6e-6
-    """The same for a kernel that only moves memory: 2.8 µs from one to the next in a recorded graph. An estimate, not
-    fitted, since no source times such kernels: ``calc calibrate`` measures it."""
-    gap_s: float = 2.2e-6
-    """Between two kernels of a recorded graph."""
-    host_s: float = 6.0e-6
-    """Host time to launch one kernel from eager PyTorch; estimate, not fitted: ``calc calibrate`` measures it."""
-    attention: float = 0.85
-    """Fraction of the peak that a flash attention's products reach between exponentials."""
-    attention_backward: float = 0.79
-    """The rate of its backward products over that of the forward ones."""
-    attention_uneven: float = 1.0
-    """What is left of ``attention`` where keys are wider than values (192 and 128 in latent attention's prefill)."""
-    attention_decode: float = 0.78
-    """Fraction of the peak where few queries share keys, at a decode step."""
-    attention_latent: float = 0.78
-    """The same for latent attention (FlashMLA, TensorRT-LLM)."""
-    softmax_clocks: float = 1 / 16
-    """Clocks of one core for the exponential of one pair: 16 special functions a clock and core (CUDA C++ Programming
-    Guide, throughput of native arithmetic instructions)."""
-    softmax_overlap: float = 1.17
-    """How well exponentials hide behind products: (products^p + exponentials^p)^(1/p); 1 is not at all."""
-    softmax_backward_clocks: float = 0.22
-    """The same in the backward pass: the exponential again, and the gradient of the softmax."""
-    block_steps: float = 1.54
-    """What starting and ending a block of queries costs, in steps of 128 keys."""
-    decode_s: float = 12.3e-6
-    """An attention over few queries: its parts started, and added up by a second kernel."""
-
-    def __hash__(self) -> int:  # flops_per_joule is a mapping, which has none
-        return hash(tuple(value for name, value in vars(self).items() if name != "flops_per_joule"))
-
-    def overlapped(self, compute: Number, memory: Number) -> Number:
-        """Return the time of compute and memory that hide behind each other.
-
-        >>> Efficiency(overlap=2).overlapped(3.0, 4.0)
-        5.0
-        """
-        longer, shorter = maximum(compute, memory), minimum(compute, memory)
-        return longer * (1 + (shorter / longer) ** self.overlap) ** (1 / self.overlap)
 
 
 GENERATIONS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -159,7 +81,9 @@ def generation(accelerator: Accelerator) -> str:
 
 
 def efficiency(accelerator: Accelerator, attention: AttentionKernel = "default") -> Efficiency:
-    """Return the constants of a device's generation; the universal ones where it was never measured."""
+    """Return a device's own constants, or those of its generation; the universal ones where it was never measured."""
+    if accelerator.calibration is not None:
+        return accelerator.calibration.constants
     which = generation(accelerator)
     constants = _MEASURED.get(which, Efficiency())
     own = _ATTENTION.get((attention, which))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from calc.algebra import Number, ceil_div, if_at_most, maximum, minimum
+from calc.constants import Efficiency
 from calc.hardware import Accelerator
 from calc.kernels import Kernel
 from calc.records import Record, named_record
-from calc.roofline.efficiency import DEFAULT_CLOCK, Efficiency, cores_of, sustained
+from calc.roofline.efficiency import DEFAULT_CLOCK, cores_of, sustained
 
 TILES: Final = (
     (16, 64), (16, 128), (32, 64), (32, 128), (64, 32), (64, 64), (64, 128), (64, 256), (128, 64), (128, 96),

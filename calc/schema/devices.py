@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from calc.schema.accuracy import ErrorFacts
 from calc.schema.base import Answer, Document
 
 
@@ -27,6 +28,14 @@ class PriceFacts(Document):
     usd_per_hour: float
     date: str
     source: str
+
+
+class CalibrationFacts(Document):
+    """When constants were measured on this very device, and how far off they leave kernels and exchanges."""
+
+    device: str
+    date: str
+    errors: dict[str, ErrorFacts]
 
 
 class AcceleratorFacts(Document):
@@ -53,6 +62,7 @@ class AcceleratorFacts(Document):
     sources: dict[str, str] = Field(description="for every stated value, where it is from")
     aliases: list[str]
     notes: list[str]
+    calibration: CalibrationFacts | None = Field(description="null for a device whose generation's constants hold")
 
 
 class Card(Answer, AcceleratorFacts):

@@ -11,7 +11,6 @@ from calc.layers import Block
 from calc.model import Model
 from calc.parallel import Layout, check
 from calc.records import Record, named_record
-from calc.roofline import Efficiency
 from calc.serving.cache import Capacity, capacity
 from calc.serving.engines import Engine
 from calc.serving.memory import ServingMemory, divide, peak_bytes
@@ -50,7 +49,6 @@ class Deployment:
         weights_dtype: str | None = None,
         cache_dtype: str = "bf16",
         settings: Settings | None = None,
-        calibration: Efficiency | None = None,
         skew: float = 0,
     ) -> None:
         _writes(model)
@@ -60,7 +58,7 @@ class Deployment:
         self.cache_form = dtype(cache_dtype)
         self.steps = Steps(
             model, accelerator, layout, engine,
-            weights_dtype=weights_dtype, cache_dtype=cache_dtype, calibration=calibration, skew=skew,
+            weights_dtype=weights_dtype, cache_dtype=cache_dtype, skew=skew,
             host_experts=self.settings.host_experts,
         )  # fmt: skip
 

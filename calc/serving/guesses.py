@@ -44,7 +44,7 @@ class GuessingSteps(Steps):
         if isinstance(drafter, Model):
             self.drafting = Steps(
                 drafter, self.accelerator, replace(self.layout, ep=1, expert_tp=None), self.engine,
-                cache_dtype=options.get("cache_dtype", "bf16"), calibration=self.calibration,
+                cache_dtype=options.get("cache_dtype", "bf16"),
             )  # fmt: skip
         elif drafter == "mtp":
             self.modules = self._own_modules()
@@ -74,7 +74,7 @@ class GuessingSteps(Steps):
             return points, self.drafting.time(Batch(sequences=points, context=DRAFT_CONTEXT)).seconds
         now = self._pass(points, 1, DRAFT_CONTEXT, "decode")
         found = kernels(self.modules, now, self.forms)
-        return points, sum(kernel_time(each, self.accelerator, self.calibration).total for each in found)
+        return points, sum(kernel_time(each, self.accelerator).total for each in found)
 
 
 def expected_tokens(acceptance: float, guesses: int) -> float:

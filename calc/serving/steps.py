@@ -21,7 +21,7 @@ from calc.network import collective_time
 from calc.parallel import Collective, Layout, collectives
 from calc.passes import Pass
 from calc.records import Record, named_record
-from calc.roofline import Efficiency, KernelTime, Launch, kernel_time
+from calc.roofline import KernelTime, Launch, kernel_time
 from calc.schemes import weight_forms
 from calc.serving.engines import Engine
 from calc.serving.weights import rank_blocks
@@ -98,12 +98,11 @@ class Steps:
         *,
         weights_dtype: str | None = None,
         cache_dtype: str = "bf16",
-        calibration: Efficiency | None = None,
         skew: float = 0,
         host_experts: bool = False,
     ) -> None:
         self.model, self.accelerator, self.layout, self.engine = model, accelerator, layout, engine
-        self.calibration, self.skew, self.host_experts = calibration, skew, host_experts
+        self.skew, self.host_experts = skew, host_experts
         self.weights = weight_forms(weights_dtype or model.weights_dtype, model.blocks())
         self._called: dict[int, list[tuple[Collective, Number, Number]]] = {}
         self.forms: Forms = {"weight": self.weights, "activation": dtype("bf16"), "cache": dtype(cache_dtype)}
@@ -231,7 +230,7 @@ class Steps:
 
     def _timed(self, kernel: Kernel, launch: Launch) -> KernelTime:
         """Return the time of a kernel; of products with experts that stay on the host, that of its memory."""
-        timed = kernel_time(kernel, self.accelerator, self.calibration, launch=launch)
+        timed = kernel_time(kernel, self.accelerator, launch=launch)
         if kernel.kind in ("gemm", "grouped_gemm") and self.engine.core_flops_per_clock:
             timed = self._issued(timed)
         if not (self.host_experts and kernel.kind == "grouped_gemm"):

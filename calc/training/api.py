@@ -13,7 +13,6 @@ from calc.hardware import Accelerator
 from calc.model import Model
 from calc.parallel import Layout
 from calc.parallel.layout import Schedule
-from calc.roofline import Efficiency
 from calc.training.answer import HOUR, MEMORY_PARTS, Budget, Training, memory_for
 from calc.training.practice import load_practice
 from calc.training.run import RECOMPUTE, Method, Recompute, Run
@@ -54,14 +53,13 @@ def train(
     tokens: int | None = None,
     usd_per_hour: float | None = None,
     search: bool = False,
-    constants: Efficiency | None = None,
     progress: Watch | None = None,
 ) -> Training:
     """Return what a training run costs: memory of a device, time of a step, utilisation, and for ``tokens`` the bill.
 
     The data-parallel degree is gpus / (tp·pp·cp). ``zero`` and ``sequence_parallel`` are the framework's habit where
     they are not given. ``search`` tries layouts, micro-batches and recompute, and returns the fastest that fits, with
-    others behind it; the degrees given are then ignored. ``constants`` are those of a calibrated device.
+    others behind it; the degrees given are then ignored.
 
     Raises:
         SpecError: a layout, size or batch that cannot be; nothing fits (``search``).
@@ -84,8 +82,8 @@ def train(
     if search:
         from calc.training.search import best
 
-        found = best(common, gpus, zero=zero, global_batch=global_batch, constants=constants, progress=progress)
-        first, *others = (answer_for(run, constants, **bill) for run in found)
+        found = best(common, gpus, zero=zero, global_batch=global_batch, progress=progress)
+        first, *others = (answer_for(run, **bill) for run in found)
         return replace(first, others=tuple(others))
     layout = Layout(
         tp=tp, pp=pp, cp=cp, ep=ep, expert_tp=expert_tp, dp=_data_parallel(gpus, tp, pp, cp),
@@ -95,7 +93,7 @@ def train(
     )  # fmt: skip
     batch = global_batch or layout.dp * micro_batch * (STEPS_IN_FLIGHT * pp if pp > 1 else 1)
     run = Run(layout=layout, micro_batch=micro_batch, global_batch=batch, recompute=recompute, **common)
-    answer = answer_for(run, constants, **bill)
+    answer = answer_for(run, **bill)
     if answer.fits:
         return answer
     return replace(answer, limit=_limit(answer), change=_smallest_change(answer))
@@ -107,11 +105,9 @@ def _data_parallel(gpus: int, tp: int, pp: int, cp: int) -> int:
     return gpus // (tp * pp * cp)
 
 
-def answer_for(
-    run: Run, constants: Efficiency | None = None, *, tokens: int | None = None, usd_per_hour: float | None = None
-) -> Training:
+def answer_for(run: Run, *, tokens: int | None = None, usd_per_hour: float | None = None) -> Training:
     """Return the answer for one run."""
-    time = step_time(run, constants)
+    time = step_time(run)
     model, layout = run.model, run.layout
     needed = float(model.training_flops(run.context, run.global_batch, causal=False, mtp=run.mtp))
     if run.method != "full":

@@ -35,9 +35,11 @@ what A100 keeps, the least throttled of the measured generations."""
 
 @lru_cache(maxsize=64)
 def lasting(accelerator: Accelerator, attention: AttentionKernel = "default") -> Efficiency:
-    """Return the constants of a device under a load that lasts."""
+    """Return the constants of a device under a load that lasts; a calibration is a burst, too."""
     constants = efficiency(accelerator, attention)
     bought = LASTING.get(generation(accelerator))
+    if bought is None and accelerator.calibration is not None:
+        return constants
     if bought is None:
         return replace(constants, issue=min(constants.issue, UNMEASURED))
     return replace(constants, flops_per_joule=dict(bought))

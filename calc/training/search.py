@@ -7,7 +7,6 @@ from typing import Any
 
 from calc.errors import CalcError, SpecError
 from calc.parallel import Layout
-from calc.roofline import Efficiency
 from calc.training.answer import memory_for
 from calc.training.run import RECOMPUTE, Recompute, Run
 from calc.training.step import step_time
@@ -29,7 +28,6 @@ def best(
     *,
     zero: int | None,
     global_batch: int | None,
-    constants: Efficiency | None = None,
     progress: Watch | None = None,
 ) -> list[Run]:
     """Return the fastest runs that fit, fastest first.
@@ -64,7 +62,7 @@ def best(
     for number, run in enumerate(fitting):
         if progress:
             progress("time", number, len(fitting))
-        timed.append((step_time(run, constants).iteration / run.tokens, number, run))
+        timed.append((step_time(run).iteration / run.tokens, number, run))
     return [run for _, _, run in sorted(timed)[:BEST]]
 
 

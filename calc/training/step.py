@@ -90,13 +90,13 @@ class Stage(Record):
         return self.work.seconds + self.tensor + self.expert + self.context + self.pipeline + self.data
 
 
-def step_time(run: Run, constants: Efficiency | None = None) -> StepTime:
-    """Return the time of one step; ``constants`` replace those of the device's generation under a load that lasts.
+def step_time(run: Run) -> StepTime:
+    """Return the time of one step, the device under a load that lasts.
 
     With m micro-batches: m · (slowest stage) + bubble (``calc.parallel.bubble``) + the exchange of gradients and
     weights that no micro-batch hides + the optimizer's update.
     """
-    constants = constants or lasting(run.accelerator, run.practice.attention)
+    constants = lasting(run.accelerator, run.practice.attention)
     every = stages(run.model, run.layout, mtp=run.mtp)
     keys = [tuple((block.path, block.repeat) for block in blocks) for blocks in every]
     timed = {key: _stage(run, every[keys.index(key)], keys.index(key), constants) for key in dict.fromkeys(keys)}

@@ -66,7 +66,7 @@ def test_the_counter_knows_what_it_does_not_know() -> None:
 @pytest.fixture(scope="module")
 def reports() -> dict[str, list[Report]]:
     """What the processes of every case did."""
-    return dict(zip((case.name for case in CASES), run._reports(list(CASES), None), strict=True))
+    return dict(zip((case.name for case in CASES), run.reports(CASES), strict=True))
 
 
 @pytest.fixture(scope="module")

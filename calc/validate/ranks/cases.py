@@ -31,6 +31,9 @@ class Case(Record):
     micro_batches: int = 1
     does: Literal["training", "prefill", "decode"] = "training"
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def training(self) -> bool:
         """Whether gradients are computed and weights updated."""

@@ -1,20 +1,14 @@
-"""What each process does: connect, take its slices of the twin, run every case, compare with the undivided twin."""
+"""What each process does with a case: take its slices of the twin, run it, compare with the undivided twin."""
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
-from torch._C._distributed_c10d import FileStore
 
 from calc.attention.gqa import GQA
 from calc.model import Model
@@ -26,13 +20,8 @@ from calc.reference.ranks.comm import World, all_gather
 from calc.reference.ranks.feedforward import Dispatch
 from calc.reference.ranks.model import RankChunk
 from calc.reference.ranks.train import RATE, Training
-from calc.validate.ranks.cases import RANKS, Case
+from calc.validate.ranks.cases import Case
 from calc.validate.ranks.counter import CollectiveCounter, Sent
-
-PATIENCE = timedelta(seconds=120)
-POLL = 0.02
-CASES_FILE = "cases"
-"""Where the cases stand in the folder through which processes are told what to do and tell what they did."""
 
 
 @record
@@ -43,38 +32,6 @@ class Report(Record):
     stage: int
     sent: tuple[Sent, ...]
     error: float
-
-
-def launch(folder: Path) -> int:
-    """Run the cases that a folder holds as four processes, forked once PyTorch is imported; returns the exit status.
-
-    If one fails the others, which would wait for it, are ended.
-    """
-    cases: list[Case] = pickle.loads((folder / CASES_FILE).read_bytes())
-    context = multiprocessing.get_context("fork")
-    started = [context.Process(target=work, args=(rank, cases, folder)) for rank in range(RANKS)]
-    for process in started:
-        process.start()
-    while any(process.exitcode is None for process in started):
-        if any(process.exitcode for process in started):
-            for process in started:
-                process.terminate()
-        time.sleep(POLL)
-    return max(abs(process.exitcode or 0) for process in started)
-
-
-def work(rank: int, cases: list[Case], folder: Path) -> None:
-    """Run all cases as one of four processes, and leave a file of each report."""
-    torch.set_num_threads(1)
-    store = FileStore(str(folder / "store"), RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=PATIENCE)
-    try:
-        for number, case in enumerate(cases):
-            part = folder / f"{number}.{rank}.part"
-            part.write_bytes(pickle.dumps(run(case)))
-            part.rename(folder / f"{number}.{rank}")
-    finally:
-        dist.destroy_process_group()
 
 
 def run(case: Case) -> Report:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import TypeAlias
 
 import torch
 
-from calc.errors import CalcError, UnknownName
+from calc.errors import UnknownName
 from calc.model import Pass
 from calc.parallel import Collective, Wire, check, collectives
+from calc.processes import each_job
 from calc.validate.ranks.cases import CASES, RANKS, Case
-from calc.validate.ranks.process import CASES_FILE, POLL, Report
+from calc.validate.ranks.process import Report
 from calc.validate.run import Check, Proof
 
 AXES: Mapping[str, str] = {
@@ -30,9 +23,9 @@ AXES: Mapping[str, str] = {
 """The reference's name of a group → the axis of the collectives that it does."""
 WIRE = Wire(activation="fp32", weight="fp32", gradient="fp32")
 """Everything that the processes compute is fp32."""
+WORK = "calc.validate.ranks.process:run"
 TOLERANCE = 2e-3
 """Largest relative difference of a loss, an updated weight's movement or a logit: sums in fp32 in another order."""
-ERRORS = "errors"
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 PHASES = ("forward", "backward", "step")
@@ -56,8 +49,8 @@ def prove_collectives(
         if name not in known:
             raise UnknownName("proof of collectives", name, known)
     chosen = [known[name] for name in wanted or known]
-    reports = _reports(chosen, progress)
-    found = {case.name: tuple(compare(case, own)) for case, own in zip(chosen, reports, strict=True)}
+    ran = reports(chosen, progress)
+    found = {case.name: tuple(compare(case, own)) for case, own in zip(chosen, ran, strict=True)}
     return Proof(found, f"{RANKS} gloo processes on the CPU", torch.__version__)
 
 
@@ -128,44 +121,14 @@ def _expected(case: Case, reports: list[Report]) -> tuple[Counter[Key], dict[Key
     return counted, implied
 
 
-# ---- processes
-
-
-def _reports(cases: list[Case], progress: Progress | None) -> list[list[Report]]:
-    """Run all cases in processes, which end with this call whatever happens."""
-    root = str(Path(__file__).parents[3])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / CASES_FILE).write_bytes(pickle.dumps(cases))
-        with (folder / ERRORS).open("wb") as errors:
-            started = subprocess.Popen(
-                [sys.executable, "-m", "calc.validate.ranks", name],
-                stderr=errors,
-                env={**os.environ, "PYTHONPATH": path},
-                start_new_session=True,
-            )
-            try:
-                found = []
-                for number, case in enumerate(cases):
-                    if progress:
-                        progress(f"collectives: {case.name}", number, len(cases))
-                    found.append(_awaited(number, case, started, folder))
-                if progress:
-                    progress("", len(cases), len(cases))
-                return found
-            finally:
-                if started.poll() is None and len(found) < len(cases):
-                    os.killpg(started.pid, signal.SIGKILL)
-                started.wait()
-
-
-def _awaited(number: int, case: Case, started: subprocess.Popen[bytes], folder: Path) -> list[Report]:
-    """Return the reports of a case once all processes have left theirs."""
-    files = [folder / f"{number}.{rank}" for rank in range(RANKS)]
-    while not all(file.exists() for file in files):
-        if started.poll() not in (None, 0):
-            lines = (folder / ERRORS).read_text("utf-8", "replace").strip().splitlines() or ["no message"]
-            raise CalcError(f"{case.name}: a process ended with {started.returncode}: {lines[-1]}")
-        time.sleep(POLL)
-    return [pickle.loads(file.read_bytes()) for file in files]
+def reports(cases: Iterable[Case], progress: Progress | None = None) -> list[list[Report]]:
+    """Return what every process sent, and how far its results are off, in every case."""
+    chosen, found = list(cases), []
+    done = each_job(WORK, chosen, RANKS)
+    for number, case in enumerate(chosen):
+        if progress:
+            progress(f"collectives: {case.name}", number, len(chosen))
+        found.append(next(done))
+    if progress:
+        progress("", len(chosen), len(chosen))
+    return found
