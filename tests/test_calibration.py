@@ -141,7 +141,7 @@ def test_the_file_is_what_calibration_reads(found: Found, tmp_path: Path) -> Non
     assert data["schema_version"] == 1
     assert len(data["measurements"]) == len(found.timings)
     assert [each.name for each in tmp_path.iterdir()] == ["h100.json"]
-    with pytest.raises(SpecError, match="cannot be written"):
+    with pytest.raises(SpecError, match="cannot write"):
         record_calibration(result(found), tmp_path / "nowhere" / "h100.json")
 
 
@@ -224,7 +224,7 @@ def test_exchanges_are_of_every_kind_and_cut_into_whole_elements() -> None:
 
 def test_too_few_exchanges_are_refused() -> None:
     with pytest.raises(SpecError, match=r"exchanges were measured, at least 16 are needed: give more --seconds"):
-        run(Dawdling(load_accelerator("h100-sxm"), ranks=2), 1.0, {})
+        run(Dawdling(load_accelerator("h100-sxm"), ranks=2), 0.5, {})
 
 
 class Dawdling(Pretended):
@@ -233,7 +233,7 @@ class Dawdling(Pretended):
     def exchanged(self, wanted: Sequence[Exchange]) -> Generator[float, None, None]:
         for seconds in super().exchanged(wanted):
             yield seconds
-            time.sleep(0.3)
+            time.sleep(0.2)
 
 
 def test_pytorch_measures_every_exchange_on_the_cpu() -> None:
@@ -287,6 +287,19 @@ def test_a_device_that_is_not_there_is_refused(calc_cli: Cli) -> None:
     run = calc_cli("calibrate", "--device", "cuda")
     assert run.code == 1
     assert run.err.strip() == "error: device = 'cuda': PyTorch sees no CUDA device"
+
+
+@pytest.mark.parametrize("command", ["calibrate", "validate", "accuracy"])
+@pytest.mark.parametrize("place", ["nowhere/x.json", "."])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
+    command: str, place: str, calc_cli: Cli, tmp_path: Path
+) -> None:
+    start = time.monotonic()
+    run = calc_cli(command, "-o", place, cwd=tmp_path)
+    assert (run.code, run.out) == (1, "")
+    assert place in run.err
+    assert time.monotonic() - start < 15
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

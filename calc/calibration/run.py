@@ -34,6 +34,8 @@ Progress = Callable[[str, int, int], None]
 
 FEWEST: Final = 16
 """Points without which no fit is tried."""
+PATIENCE: Final = 5
+"""How many times its share of the time measuring may take for the fewest points, on a machine that does other work."""
 
 MEASURING, EXCHANGING = 0.75, 0.25
 """Shares of the time in which shapes are measured, exchanges among them; fitting and layers take the rest."""
@@ -160,14 +162,20 @@ def _measure(
         max((one for one in order if one.kind == kind), key=_size) for kind in dict.fromkeys(p.kind for p in order)
     ]
     order = [*first, *(point for point in order if point not in first)]
-    found, end = [], time.monotonic() + seconds
+    found: list[tuple[Point, float]] = []
+    start = time.monotonic()
     for number, point in enumerate(order):
         if progress:
             progress(f"{point.kind} {point.form}", number, len(order))
-        if time.monotonic() > end:
+        if _over(start, seconds, len(found)):
             break
         found.append((point, device.seconds(point)))
     return found
+
+
+def _over(start: float, seconds: float, found: int) -> bool:
+    """Tell whether the time is over, for which the fewest points are waited somewhat longer."""
+    return time.monotonic() - start > seconds * (1 if found >= FEWEST else PATIENCE)
 
 
 def _exchange(device: Device, facts: Facts, seconds: float, progress: Progress | None) -> list[ExchangeTiming]:
@@ -180,14 +188,14 @@ def _exchange(device: Device, facts: Facts, seconds: float, progress: Progress |
     shuffled = random.Random(0)
     wanted = [one for _ in range(PASSES) for one in shuffled.sample(every, len(every))]
     times: dict[Exchange, list[float]] = {}
-    end = None
+    start = 0.0
     with closing(device.exchanged(wanted)) as clocked:
         for number, exchange in enumerate(wanted):
             if progress:
                 progress(exchange.kind, number, len(wanted))
             times.setdefault(exchange, []).append(next(clocked))
-            end = end or time.monotonic() + seconds  # the first waits for the processes to start
-            if time.monotonic() > end:
+            start = start or time.monotonic()  # the first waits for the processes to start
+            if _over(start, seconds, len(times)):
                 break
     if len(times) < FEWEST:
         raise SpecError(f"{len(times)} exchanges were measured, at least {FEWEST} are needed: give more --seconds")

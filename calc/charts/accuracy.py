@@ -55,6 +55,7 @@ QUANTITIES = {
     "serving.cache_given_memory": "cache, memory known",
     "serving.cache_bytes": "cache bytes",
     "serving.weights": "weights loaded",
+    "serving.memory": "memory in use",
     "serving.tpot": "time per token",
     "serving.ttft": "time to first token",
     "serving.throughput": "throughput",

@@ -21,10 +21,13 @@ def command(
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
     """Compare modelled figures with published measurements: errors by group, and what cannot be predicted, and why."""
+    from calc.files import check_writable
     from calc.measured import accuracy, record_errors
     from calc.report import render
     from calc.report.progress import progress
 
+    if output is not None:
+        check_writable(output)
     with progress() as watch:
         result = accuracy(file, by=by, rows=rows, progress=watch)
     if output is not None:

@@ -27,9 +27,12 @@ def command(
 ) -> None:
     """Measure a device and fit the time model to it: products, attention, memory, launches, exchanges."""
     from calc.calibration import calibrate, record_calibration
+    from calc.files import check_writable
     from calc.report import render
     from calc.report.progress import progress
 
+    if output is not None:
+        check_writable(output)
     with progress() as watch:
         result = calibrate(device, seconds=seconds, forms=form or (), threads=threads, ranks=ranks, progress=watch)
     if output is not None:

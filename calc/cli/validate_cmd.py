@@ -28,10 +28,13 @@ def command(
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
     """Prove the formulas: build each architecture small in PyTorch, run it, count, compare; exit 1 on a difference."""
+    from calc.files import check_writable
     from calc.report import render
     from calc.report.progress import progress
     from calc.validate import prove, record_proof
 
+    if output is not None:
+        check_writable(output)
     with progress() as advance:
         result = prove(targets or (), everything=everything, collectives=collectives, device=device, progress=advance)
     if output is not None:

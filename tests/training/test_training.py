@@ -168,7 +168,7 @@ def test_megatron_530b_took_49_seconds() -> None:
         (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--precision", "fp7"], "training precision"),
         (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--ep", "8"], "has no routed experts"),
         (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--global-batch", "12"], "is not divisible by dp·micro_batch"),
-        (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--tokens", "-1"], "is not a number of tokens"),
+        (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--tokens", "-1"], "is not a number such as 1.4T"),
     ],
 )
 def test_refusals_are_one_line(arguments: list[str], message: str, calc_cli: object) -> None:

@@ -66,7 +66,7 @@ def test_what_was_measured_is_in_the_answer_and_in_the_record(tmp_path: Path) ->
     assert "Measured on cpu" in [grid.title for grid in answer.grids]
     record = json.loads(record_proof(answer, tmp_path / "proof.json").read_text())
     assert {"device", "date", "versions", "targets", "measured"} <= set(record)
-    with pytest.raises(SpecError, match="cannot be written"):
+    with pytest.raises(SpecError, match="cannot write"):
         record_proof(answer, tmp_path / "nowhere" / "proof.json")
 
 
