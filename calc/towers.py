@@ -35,17 +35,22 @@ def alone(model: Model, modality: str, size: tuple[int, int] | None = None) -> M
     one = _one(tower, size)
     if one is None:
         raise SpecError(f"{name}: the grid of an image decides what it costs; write {name}@1024x768")
+    return replace(as_model(model, tower, one), name=name)
+
+
+def as_model(model: Model, tower: Tower, one: Encoding | None) -> Model:
+    """Return a tower as a model that reads inputs of one size; without a size, for what no input decides."""
     return Model(
-        name=name,
-        title=f"{model.heading}, {modality} tower",
+        name=f"{model.name}:{tower.modality}",
+        title=f"{model.heading}, {tower.modality} tower",
         source=tower.source or model.source,
         d_model=tower.d_model,
         vocab_size=0,
-        max_context=one.positions,
+        max_context=one.positions if one else None,
         weights_dtype=model.weights_dtype if model.weights_dtype in ("bf16", "fp16", "fp32") else "bf16",
         embedding=tower.embedding,
         patches=tower.patches,
-        stack=_in_a_grid(tower, one.width),
+        stack=_in_a_grid(tower, one.width if one else None),
         final_norm=tower.final_norm,
         head=None,
         pooler=tower.pooler,

@@ -43,3 +43,10 @@ _ACCELERATOR = typer.Option(
 )
 AcceleratorOption = Annotated[str | None, _ACCELERATOR]
 DeviceOption = Annotated[str, _ACCELERATOR]
+ImagesOption = Annotated[
+    str | None, typer.Option("--images", help="Images in the prompt, width before height: 3@1024x768,1@640x480.")
+]
+AudioOption = Annotated[str | None, typer.Option("--audio", help="Sound in the prompt: 60s, 1m30s, 2@10s.")]
+VideoOption = Annotated[
+    str | None, typer.Option("--video", help="Clips, and the frames taken a second: 60s@1fps, 10s@2fps@1280x720.")
+]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from calc.cli.options import FormatOption, ModelArgument, WeightsOption
+from calc.cli.options import AudioOption, FormatOption, ImagesOption, ModelArgument, VideoOption, WeightsOption
 
 
 def command(
@@ -38,6 +38,9 @@ def command(
     disaggregated: Annotated[
         bool, typer.Option("--disaggregated/--no-disaggregated", help="Also prompts on devices of their own.")
     ] = True,
+    images: ImagesOption = None,
+    audio: AudioOption = None,
+    video: VideoOption = None,
     usd_per_hour: Annotated[float | None, typer.Option("--usd-per-hour", help="Price of one accelerator.")] = None,
     also: Annotated[
         list[str] | None, typer.Option("--also", metavar="MODEL:RATE", help="Another model on the same fleet.")
@@ -59,7 +62,7 @@ def command(
             profile=None if profile is None else Demand.read_profile(profile),
             accelerators=_names(accelerators), max_gpus=max_gpus, engines=_names(engine) or (),
             weights_dtype=weights_dtype, cache_dtype=cache_dtype, cached=cached, disaggregated=disaggregated,
-            usd_per_hour=usd_per_hour,
+            usd_per_hour=usd_per_hour, images=images, audio=audio, video=video,
         )  # fmt: skip
     render(found.to_result() if also else found.plans[0].to_result(), format)
     if require_plan and not found.complete:

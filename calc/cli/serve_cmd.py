@@ -6,13 +6,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from calc.cli.options import DeviceOption, FormatOption, ModelArgument, WeightsOption
+from calc.cli.options import (
+    AudioOption,
+    DeviceOption,
+    FormatOption,
+    ImagesOption,
+    ModelArgument,
+    VideoOption,
+    WeightsOption,
+)
 
 
 def command(
     model: ModelArgument,
     accelerator: DeviceOption,
-    input_tokens: Annotated[int, typer.Option("--input", "-i", help="Tokens of a prompt.")],
+    input_tokens: Annotated[int, typer.Option("--input", "-i", help="Tokens of a prompt, its text.")],
     output_tokens: Annotated[int, typer.Option("--output", "-o", help="Tokens of an answer.")],
     gpus: Annotated[int, typer.Option("--gpus", "-n", help="Accelerators.")] = 1,
     concurrency: Annotated[
@@ -40,6 +48,9 @@ def command(
         Literal["device", "host"], typer.Option("--experts-on", help="Where experts are.")
     ] = "device",
     usd_per_hour: Annotated[float | None, typer.Option("--usd-per-hour", help="Price of one accelerator.")] = None,
+    images: ImagesOption = None,
+    audio: AudioOption = None,
+    video: VideoOption = None,
     skew: Annotated[float, typer.Option("--skew", help="Zipf exponent of the experts' popularity.")] = 0.0,
     solve: Annotated[
         list[str] | None,
@@ -50,7 +61,7 @@ def command(
     require_fit: Annotated[bool, typer.Option("--require-fit", help="Exit 1 where it does not fit.")] = False,
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
-    """Show what a deployment gives: memory, cache, latency under load, throughput, money, and the first limit."""
+    """Show what a deployment gives: memory, cache, latency under load, throughput, money, the first limit."""
     from calc.report import render
     from calc.serving import serve
 
@@ -82,6 +93,9 @@ def command(
         experts_on=experts_on,
         usd_per_hour=usd_per_hour,
         skew=skew,
+        images=images,
+        audio=audio,
+        video=video,
     )
     solved = [found.solve(what, tpot=tpot, ttft=ttft) for what in solve or ()]
     render(found.to_result(solved), format)

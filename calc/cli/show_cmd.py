@@ -7,13 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from calc.cli.options import (
+    AudioOption,
     BatchOption,
     CacheOption,
     CausalOption,
     ContextOption,
     CountsOption,
     FormatOption,
+    ImagesOption,
     SourceOption,
+    VideoOption,
     WeightsOption,
 )
 
@@ -23,13 +26,6 @@ Named = Annotated[
 ]
 
 
-ImagesOption = Annotated[
-    str | None, typer.Option("--images", help="Images in the prompt, width before height: 3@1024x768,1@640x480.")
-]
-AudioOption = Annotated[str | None, typer.Option("--audio", help="Sound in the prompt: 60s, 1m30s, 2@10s.")]
-VideoOption = Annotated[
-    str | None, typer.Option("--video", help="Clips, and the frames taken a second: 60s@1fps, 10s@2fps@1280x720.")
-]
 TextOption = Annotated[
     int | None, typer.Option("--text", help="Tokens of text beside them, in place of --context.  [default: 256]")
 ]

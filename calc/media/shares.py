@@ -45,6 +45,8 @@ class Input(Record):
     encoder_flops: int | None
     """None where its maker publishes the tokens and no encoder."""
     projector_flops: int | None
+    tower: Tower | None = None
+    """What reads it; None where its maker publishes no encoder, or the model's own encoder does."""
 
     @property
     def tokens(self) -> int:
@@ -168,6 +170,15 @@ def media(
     )
     notes = tuple(_notes(model, inputs))
     return Media(inputs=inputs, parts=parts, between=tuple(ways.between()), notes=notes), filled
+
+
+def inputs_of(model: Model, asked: Asked, *, crops: bool = False) -> tuple[Input, ...]:
+    """Return what stands in one prompt beside its text, and what becomes of it.
+
+    Raises:
+        SpecError: the model reads no such inputs.
+    """
+    return tuple(_inputs(model, asked, Setting.of([model], 1), crops)) if asked.anything else ()
 
 
 def _in_towers(inputs: Iterable[Input]) -> int | None:
@@ -324,6 +335,7 @@ def _priced(tower: Tower, kind: Kind, asked: Picture | Recording | Clip, each: E
         joins=tower.joins,
         encoder_flops=sum(found.values()) - projecting,
         projector_flops=projecting,
+        tower=tower,
     )
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from calc.catalog import load
 from calc.errors import SpecError
 from calc.hardware import Accelerator
+from calc.media.asked import read
+from calc.media.shares import inputs_of
 from calc.model import Model
 from calc.planning.answer import Plan
 from calc.planning.demand import Demand, Lengths, Objectives, is_number
@@ -38,6 +40,9 @@ def plan(
     cached: float = 0.0,
     disaggregated: bool = True,
     usd_per_hour: float | None = None,
+    images: str | None = None,
+    audio: str | None = None,
+    video: str | None = None,
     progress: Watch | None = None,
 ) -> Plan:
     """Return the cheapest deployments that answer ``rate`` requests per second within the objectives.
@@ -48,7 +53,9 @@ def plan(
     ``ttft`` and ``tpot`` hold at ``quantile``: waits are exponential among those who wait, prompts log-normal with the
     spread of ``lengths`` (also a histogram file), a step as long as with that quantile of a Poisson number of
     sequences. ``profile``: 24 shares of the peak ``rate``, by hour. ``cached``: share of each prompt in a prefix cache.
-    ``usd_per_hour``: price of one device, instead of the known ones. Units: requests per second, tokens, seconds.
+    ``usd_per_hour``: price of one device, instead of the known ones. ``images``, ``audio`` and ``video`` stand in every
+    prompt before the text that ``input_tokens`` or ``lengths`` tell of, written as ``calc.serve`` takes them.
+    Units: requests per second, tokens, seconds.
     The model of a copy under its load is that of ``calc.serve``.
 
     Raises:
@@ -61,14 +68,16 @@ def plan(
     """
     import numpy as np
 
+    loaded = load(model)
+    inputs = inputs_of(loaded, read(images, audio, video))
     demand = Demand(
         rate=rate,
-        lengths=_lengths(lengths, input_tokens, output_tokens),
+        lengths=_lengths(lengths, input_tokens, output_tokens).behind(sum(one.tokens for one in inputs)),
         **({} if profile is None else {"profile": tuple(profile)}),
     )
     question = Question(
-        model=load(model), demand=demand, wanted=Objectives(ttft=ttft, tpot=tpot, quantile=quantile), cached=cached,
-        max_gpus=max_gpus, usd_per_hour=usd_per_hour, disaggregated=disaggregated,
+        model=loaded, demand=demand, wanted=Objectives(ttft=ttft, tpot=tpot, quantile=quantile), cached=cached,
+        max_gpus=max_gpus, usd_per_hour=usd_per_hour, disaggregated=disaggregated, inputs=inputs,
     )  # fmt: skip
     _check(question, cache_dtype)
     every = list(

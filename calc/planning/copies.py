@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from calc.errors import CalcError
+from calc.media.shares import Input
 from calc.model import Model
 from calc.planning.demand import Lengths
 from calc.planning.families import Family
@@ -13,7 +16,7 @@ from calc.planning.quantiles import crowd_at, length_at, wait_at
 from calc.records import Record, named_record
 from calc.serving.apart import prompt_wait, transfer_s
 from calc.serving.deployment import Deployment, Settings
-from calc.serving.steady import NEARLY, Replica, Steady
+from calc.serving.steady import NEARLY, Replica, Steady, Work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,13 +55,20 @@ class States(Record):
 class Unit:
     """One unit of a family under a workload; nothing of its kernels is counted before it is known to fit."""
 
-    def __init__(self, model: Model, family: Family, lengths: Lengths, cached: float) -> None:
-        self.family, self.lengths = family, lengths
-        self.work = lengths.work(cached)
+    def __init__(
+        self, model: Model, family: Family, lengths: Lengths, cached: float, inputs: Sequence[Input] = ()
+    ) -> None:
+        self.family, self.lengths, self._cached = family, lengths, cached
         self.deployment = Deployment(
             model, family.accelerator, family.layout, family.engine,
             weights_dtype=family.weights_dtype, cache_dtype=family.cache_dtype, settings=Settings(),
+            inputs=inputs,
         )  # fmt: skip
+
+    @cached_property
+    def work(self) -> Work:
+        """What each request asks for."""
+        return replace(self.lengths.work(self._cached), encoding_s=self.deployment.encoding_s)
 
     def misses(self) -> tuple[str, float]:
         """Return why nothing can be served, and how many times the memory it would take; or an empty text."""

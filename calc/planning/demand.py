@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import isfinite
 from numbers import Real
 from pathlib import Path
@@ -70,6 +71,15 @@ class Lengths(Record):
             SpecError: the file cannot be read, or holds no such rows.
         """
         return cls.of_histogram(_rows(Path(path), 3))
+
+    def behind(self, tokens: int) -> Lengths:
+        """Return the lengths where so many tokens, in every prompt the same, stand before the text.
+
+        >>> Lengths(input_tokens=1000, output_tokens=1, input_spread=1.0).behind(1000).input_spread
+        0.5
+        """
+        whole = self.input_tokens + tokens
+        return replace(self, input_tokens=whole, input_spread=self.input_spread * self.input_tokens / whole)
 
     def work(self, cached: float = 0.0) -> Work:
         """Return what the model of load takes; ``cached`` is the share of prompts in a prefix cache."""

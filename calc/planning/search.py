@@ -7,6 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from calc.errors import CalcError, SpecError
+from calc.media.shares import Input
 from calc.model import Model
 from calc.planning.answer import Choice, Plan, Point, Rejected
 from calc.planning.copies import States, Unit
@@ -37,6 +38,8 @@ class Question(Record):
     max_gpus: int
     usd_per_hour: float | None
     disaggregated: bool
+    inputs: tuple[Input, ...] = ()
+    """What stands in every prompt beside its text; the demand's lengths are with it."""
 
 
 class Search:
@@ -52,7 +55,8 @@ class Search:
     def look(self, family: Family) -> None:
         """Find the least units of a family that do, or why none do; prompts read together and apart."""
         try:
-            unit = Unit(self.question.model, family, self.question.demand.lengths, self.question.cached)
+            asked = self.question
+            unit = Unit(asked.model, family, asked.demand.lengths, asked.cached, asked.inputs)
             reason, miss = unit.misses()
         except CalcError as error:
             reason, miss = f"refused: {error}", inf

@@ -33,10 +33,19 @@ class EngineFacts(Document):
     source: str
 
 
+class MediaFacts(Document):
+    """One kind of input in a prompt: ``asked`` as it was written, the tokens that it becomes."""
+
+    kind: Literal["image", "audio", "video"]
+    asked: str
+    tokens: int
+
+
 class LoadFacts(Document):
     """What was asked for; neither concurrency nor rate: all places taken."""
 
-    input_tokens: int
+    input_tokens: int = Field(description="of a prompt, with those of images and sound")
+    media: list[MediaFacts] = Field(description="what stands in every prompt beside its text")
     output_tokens: int
     concurrency: float | None
     rate: float | None = Field(description="requests per second, Poisson arrivals")
@@ -50,6 +59,7 @@ class ServingMemoryFacts(Document):
 
     capacity: int
     weights: int
+    towers: int = Field(description="of the weights, those of encoders of images and sound")
     overhead: int = Field(description="activations, context, graphs")
     cache: int
     cache_capacity_tokens: int = Field(description="as the engine allocates")
@@ -155,6 +165,7 @@ class Serve(Answer):
     ttft_s: float | None
     tpot_s: float | None
     e2e_s: float | None
+    encoding_s: float = Field(description="towers, for the images and sound of one prompt")
     queue_s: float | None
     transfer_s: float
     stable: bool | None

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from calc import catalog
 from calc.errors import SpecError
 from calc.hardware import Accelerator
+from calc.media.asked import read
+from calc.media.shares import Input, inputs_of
 from calc.model import Model
 from calc.parallel import Layout
 from calc.records import Record, named_record
@@ -60,19 +62,26 @@ class Asked(Record):
     prefill_gpus: int = 0
     usd_per_hour: float | None = None
     skew: float = 0.0
+    inputs: tuple[Input, ...] = ()
+    """What stands in every prompt beside its text; ``input_tokens`` are with them."""
+
+    @property
+    def media_tokens(self) -> int:
+        """Tokens of a prompt that are not text."""
+        return sum(one.tokens for one in self.inputs)
 
     @property
     def copies(self) -> int:
         """Model copies that decode, each with its share of the users."""
         return (self.gpus - self.prefill_gpus) // (self.layout.tp * self.layout.pp)
 
-    @property
-    def work(self) -> Work:
-        """What each request asks for."""
+    def work(self, encoding_s: float) -> Work:
+        """Return what each request asks for, with the seconds for its images and sound."""
         found = int(self.cached * self.input_tokens)
         return Work(
-            input_tokens=self.input_tokens, output_tokens=self.output_tokens, cached=min(found, self.input_tokens - 1)
-        )
+            input_tokens=self.input_tokens, output_tokens=self.output_tokens, cached=min(found, self.input_tokens - 1),
+            encoding_s=encoding_s,
+        )  # fmt: skip
 
 
 @named_record
@@ -94,6 +103,11 @@ class Serving(Record):
     transfer_s: float
     """Moving a prompt's cache from the devices that read it to those that decode, or from host memory."""
     bound: str
+
+    @property
+    def work(self) -> Work:
+        """What each request asks for."""
+        return self.asked.work(self.deployment.encoding_s)
 
     @property
     def ttft_s(self) -> float | None:
@@ -228,6 +242,9 @@ def serve(
     experts_on: str = "device",
     usd_per_hour: float | None = None,
     skew: float = 0.0,
+    images: str | None = None,
+    audio: str | None = None,
+    video: str | None = None,
 ) -> Serving:
     """Return what ``gpus`` accelerators give users of a model: memory, latency, throughput, money, and the first limit.
 
@@ -238,7 +255,9 @@ def serve(
     ``cached``: share of the prompt that a prefix cache has, on the ``device`` or in ``host`` memory. ``guesses`` tokens
     are drafted for a step, of which ``accepted`` come out on average, the model's own one included. ``prefill_gpus`` of
     the devices read prompts and send the cache to the others. ``experts_on = "host"`` leaves routed experts in host
-    memory, whose processors multiply them. ``cache_dtype`` is never inferred from that of the weights.
+    memory, whose processors multiply them. ``cache_dtype`` is never inferred from that of the weights. ``images``,
+    ``audio`` and ``video`` stand in every prompt before its ``input_tokens`` of text, written as ``3@1024x768``,
+    ``60s``, ``60s@1fps@1280x720``; towers read them, divided as the model is.
 
     Units: tokens, requests per second, US dollars per device and hour. Not modelled: see the answer's last line.
     Source of the model of load: ``calc.serving.steady``; of memory: the engine's preset.
@@ -257,13 +276,15 @@ def serve(
             f"prefill_gpus = {prefill_gpus!r} is not a number of devices that leaves some of {gpus} to decode"
         )
     layout = _layout(loaded, gpus - prefill_gpus, tp, pp, ep, dp)
+    _whole("input_tokens", input_tokens)
+    inputs = inputs_of(loaded, read(images, audio, video))
     asked = Asked(
         model=loaded,
         accelerator=device,
         engine=load_engine(engine, engine_version),
         gpus=gpus,
         layout=layout,
-        input_tokens=input_tokens,
+        input_tokens=input_tokens + sum(one.tokens for one in inputs),
         output_tokens=output_tokens,
         concurrency=concurrency,
         rate=rate,
@@ -281,6 +302,7 @@ def serve(
         prefill_gpus=prefill_gpus,
         usd_per_hour=usd_per_hour,
         skew=skew,
+        inputs=inputs,
     )  # fmt: skip
     _checked(asked, experts_on, accepted)
     return answered(asked)
@@ -293,8 +315,7 @@ def _layout(model: Model, gpus: int, tp: int | None, pp: int, ep: int, dp: int |
         SpecError: numbers that do not multiply to that of the devices.
     """
     for name, value in (("gpus", gpus), ("tp", tp or 1), ("pp", pp), ("ep", ep), ("dp", dp or 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SpecError(f"{name} = {value!r} is not a whole number of 1 or more")
+        _whole(name, value)
     if tp is None:
         tp = max(gpus // (pp * (dp or 1)), 1)
     if dp is None:
@@ -307,12 +328,14 @@ def _layout(model: Model, gpus: int, tp: int | None, pp: int, ep: int, dp: int |
     return Layout(tp=tp, pp=pp, dp=dp, ep=ep, expert_tp=max(tp // ep, 1))
 
 
+def _whole(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SpecError(f"{name} = {value!r} is not a whole number of 1 or more")
+
+
 def _checked(asked: Asked, experts_on: str, accepted: float | None) -> None:
     """Refuse a load that is none, or options that contradict each other."""
-    for name in ("input_tokens", "output_tokens"):
-        value = getattr(asked, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SpecError(f"{name} = {value!r} is not a whole number of 1 or more")
+    _whole("output_tokens", asked.output_tokens)
     for name in ("concurrency", "rate", "usd_per_hour"):
         value = getattr(asked, name)
         if value is not None and (isinstance(value, bool) or not 0 < value < 1e12):
@@ -349,8 +372,9 @@ def answered(asked: Asked) -> Serving:
     deployment = Deployment(
         asked.model, asked.accelerator, asked.layout, asked.engine,
         weights_dtype=asked.weights_dtype, cache_dtype=asked.cache_dtype, settings=asked.settings, skew=asked.skew,
+        inputs=asked.inputs,
     )  # fmt: skip
-    work = asked.work
+    work = asked.work(deployment.encoding_s)
     capacity = deployment.capacity(work.longest)
     common: dict[str, Any] = {
         "asked": asked, "deployment": deployment, "memory": deployment.memory, "capacity": capacity,
@@ -360,7 +384,7 @@ def answered(asked: Asked) -> Serving:
         return Serving(**common, fits=False, reason=reason, steady=None, transfer_s=0.0, bound=reason)
     limits = deployment.limits(work)
     transfer = _transfer(asked, deployment)
-    steady = _state(asked, deployment, limits, transfer)
+    steady = _state(asked, deployment, work, limits, transfer)
     return Serving(
         **common,
         fits=True,
@@ -390,11 +414,11 @@ def _steps(asked: Asked, deployment: Deployment) -> Any:
     )  # fmt: skip
 
 
-def _state(asked: Asked, deployment: Deployment, limits: Limits, transfer: float) -> Steady:
+def _state(asked: Asked, deployment: Deployment, work: Work, limits: Limits, transfer: float) -> Steady:
     """Return the steady state of one model copy under its share of the load."""
     if asked.prefill_gpus:
-        return _apart(asked, deployment, limits, transfer)
-    replica = Replica(_steps(asked, deployment), asked.work, limits, accepted=asked.accepted, width=asked.guesses + 1)
+        return _apart(asked, deployment, work, limits)
+    replica = Replica(_steps(asked, deployment), work, limits, accepted=asked.accepted, width=asked.guesses + 1)
     if asked.rate is not None:
         found = replica.at_rate(asked.rate / asked.copies)
     else:
@@ -403,13 +427,12 @@ def _state(asked: Asked, deployment: Deployment, limits: Limits, transfer: float
     return replace(found, ttft=found.ttft + transfer)
 
 
-def _apart(asked: Asked, deployment: Deployment, limits: Limits, transfer: float) -> Steady:
+def _apart(asked: Asked, deployment: Deployment, work: Work, limits: Limits) -> Steady:
     """Return the steady state where some devices only read prompts and the others only decode.
 
     Prompts wait in front of the first (M/G/1 for each copy), the cache moves, and decode steps carry no prompts. The
     slower of the two sides bounds the rate.
     """
-    work = asked.work
     prompts = Replica(deployment.steps, work, limits)
     readers = asked.prefill_gpus / (asked.layout.tp * asked.layout.pp)
     most_read = float(prompts.prompt_rate()) * readers / asked.copies

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from calc.algebra import Number, maximum, minimum
 from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.layers import Block
+from calc.media.shares import Input
 from calc.model import Model
 from calc.parallel import Layout, check
 from calc.records import Record, named_record
 from calc.serving.cache import Capacity, capacity
+from calc.serving.encoding import encoding_peak, encoding_s, tower_bytes
 from calc.serving.engines import Engine
 from calc.serving.memory import ServingMemory, divide, peak_bytes
 from calc.serving.steady import Limits, Work
@@ -35,6 +39,8 @@ class Settings(Record):
 class Deployment:
     """One model copy on its layout; data-parallel copies are alike.
 
+    ``inputs``: what stands in every prompt beside its text, as ``calc.media.shares.inputs_of`` returns it.
+
     Raises:
         SpecError: a layout that the model cannot have.
     """
@@ -50,11 +56,12 @@ class Deployment:
         cache_dtype: str = "bf16",
         settings: Settings | None = None,
         skew: float = 0,
+        inputs: Sequence[Input] = (),
     ) -> None:
         _writes(model)
         check(model, layout)
         self.model, self.accelerator, self.layout, self.engine = model, accelerator, layout, engine
-        self.settings = settings or Settings()
+        self.settings, self.inputs = settings or Settings(), tuple(inputs)
         self.cache_form = dtype(cache_dtype)
         self.steps = Steps(
             model, accelerator, layout, engine,
@@ -80,18 +87,31 @@ class Deployment:
     @cached_property
     def memories(self) -> list[ServingMemory]:
         """The division of a device's memory, for one rank of every pipeline stage."""
-        return [self._memory(blocks) for blocks in self.stages]
+        return [self._memory(blocks, first=number == 0) for number, blocks in enumerate(self.stages)]
+
+    @property
+    def memory_of_towers(self) -> int:
+        """Bytes of the towers' weights on a rank that has them."""
+        return int(self.memories[0].weights.towers)
+
+    @cached_property
+    def encoding_s(self) -> float:
+        """Seconds for what stands in one prompt beside its text."""
+        return encoding_s(self.model, self.inputs, self.accelerator, self.layout, self.engine)
 
     @property
     def memory(self) -> ServingMemory:
         """That of the stage with the least room for the cache."""
         return min(self.memories, key=lambda memory: float(memory.cache))
 
-    def _memory(self, blocks: list[Block]) -> ServingMemory:
+    def _memory(self, blocks: list[Block], *, first: bool) -> ServingMemory:
         weights = loaded(
             blocks, self.steps.weights, self.engine, self.model.max_context, without_experts=self.settings.host_experts
         )
         peak = peak_bytes(blocks, self.batched_tokens, self.sequences, self.model.vocab_size, self.engine)
+        if first:
+            weights = replace(weights, towers=tower_bytes(self.model, self.layout))
+            peak = maximum(peak, encoding_peak(self.model, self.inputs, self.layout, self.engine))
         return divide(
             self.accelerator, self.engine, weights, peak,
             fraction=self.settings.memory_fraction, batched_tokens=self.batched_tokens, sequences=self.sequences,

@@ -101,7 +101,7 @@ def state_of(serving: Serving, users: float) -> Steady:
         if found is None:
             raise SpecError(serving.reason)
         return found
-    found = Replica(deployment.steps, asked.work, deployment.limits(asked.work)).at_users(float(users))
+    found = Replica(deployment.steps, serving.work, deployment.limits(serving.work)).at_users(float(users))
     return replace(found, ttft=found.ttft + serving.transfer_s)
 
 
@@ -159,7 +159,7 @@ def compute_bound_batch(serving: Serving) -> Inverse:
     Up to it their weights' way from memory takes longer. For a long product it is peak · bytes of a weight /
     (2 · bandwidth), which tiles, few cores and experts that stand idle move. None where attention comes first.
     """
-    steps, context = serving.deployment.steps, serving.asked.work.mean_context
+    steps, context = serving.deployment.steps, serving.work.mean_context
 
     def bound_by_memory(batch: int) -> bool:
         compute, memory = steps.products(Batch(sequences=float(batch), context=float(context)))

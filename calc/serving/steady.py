@@ -41,7 +41,8 @@ class Work(Record):
     """What every request asks for: tokens in and out, on average.
 
     ``cached``: prompt tokens whose keys and values a prefix cache already has. ``variation``: coefficient of variation
-    of the work of a request. ``spread``: (longest − shortest) / longest output, where the requests of a closed loop are
+    of the work of a request. ``encoding_s``: seconds for the images and sound of a prompt, of which a prefix cache
+    saves its share. ``spread``: (longest − shortest) / longest output, where the requests of a closed loop are
     so alike that they stay in step; None for lengths of all kinds.
     """
 
@@ -49,6 +50,7 @@ class Work(Record):
     output_tokens: Number
     cached: Number = 0
     variation: float = 1.0
+    encoding_s: float = 0.0
     spread: float | None = None
 
     @property
@@ -260,7 +262,11 @@ class Replica:
 
     def _prompt_step(self, running: Number, tokens: Number) -> StepTime:
         """Return a step that carries ``tokens`` of prompts."""
-        return self.table.time(running, tokens, tokens / self.work.new)
+        found = self.table.time(running, tokens, tokens / self.work.new)
+        if not self.work.encoding_s:
+            return found
+        added = self.work.encoding_s * tokens / self.work.input_tokens
+        return replace(found, seconds=found.seconds + added, compute_bound=found.compute_bound + added, encoding=added)
 
     def _steady(
         self, rate: Number, mean: _Mean, queue: Number, saturation: Number, limited: Any, *,

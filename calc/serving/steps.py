@@ -70,7 +70,8 @@ class StepTime(Record):
     """Seconds of one step; ``seconds`` is what passes between its start and the next one's.
 
     ``by_kind`` are kernels by kind, the sum over pipeline stages; ``compute_bound`` the part of them that arithmetic,
-    not memory, limits. ``host`` is what the engine's host work adds that nothing hides.
+    not memory, limits. ``host`` is what the engine's host work adds that nothing hides. ``encoding``: towers, for the
+    images and sound of prompts that the step reads.
     """
 
     seconds: Number
@@ -79,6 +80,7 @@ class StepTime(Record):
     communication: Number
     sampling: Number
     host: Number
+    encoding: Number = 0.0
 
     @property
     def kernels(self) -> Number:

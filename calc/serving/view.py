@@ -9,7 +9,7 @@ from typing import Any
 
 from calc.confidence import error_of
 from calc.results import Cell, Figure, Grid, Result, Row
-from calc.serving.answer import Serving
+from calc.serving.answer import Asked, Serving
 from calc.serving.inverse import Inverse
 
 NOT_MODELLED = (
@@ -68,8 +68,17 @@ def _title(serving: Serving) -> str:
     model = asked.model.heading
     return (
         f"{model} on {asked.gpus} × {asked.accelerator.title}, {asked.engine.title} {asked.engine.version}, "
-        f"{asked.input_tokens:,} tokens in, {asked.output_tokens:,} out, {load}"
+        f"{_prompt(asked)} in, {asked.output_tokens:,} out, {load}"
     )
+
+
+def _prompt(asked: Asked) -> str:
+    """Say what a prompt is: its tokens, and what of them is not text."""
+    if not asked.inputs:
+        return f"{asked.input_tokens:,} tokens"
+    words = {"image": "images", "audio": "of sound", "video": "of video"}
+    beside = ", ".join(f"{one.text} {words[one.kind]}" for one in asked.inputs)
+    return f"{asked.input_tokens:,} tokens ({beside}, {asked.input_tokens - asked.media_tokens:,} of text)"
 
 
 THROUGHPUT = ("output_tokens_per_s", "output_tokens_per_s_per_gpu", "requests_per_s")
@@ -98,6 +107,8 @@ def _memory(serving: Serving) -> Iterator[Row]:
     yield _row("memory.capacity", "visible", Figure(memory.capacity, "B"))
     shown = modelled("weights", float(memory.weights.total), "B")
     yield _row("memory.weights", "weights as loaded", shown, weights)
+    if towers := serving.deployment.memory_of_towers:
+        yield _row("memory.towers", "  of it towers", Figure(towers, "B"), "bf16")
     yield _row(
         "memory.overhead",
         "beside weights and cache",
@@ -140,6 +151,9 @@ def _latency(serving: Serving) -> Iterator[Row]:
     yield _row("ttft_s", "time to first token", modelled("ttft_s", serving.ttft_s, "s"), stable, "Latency, mean")
     if isfinite(float(steady.queue)) and float(steady.queue) > 1e-4:
         yield _row("queue_s", "  of it waiting for a place", Figure(float(steady.queue), "s", "modelled"))
+    if serving.asked.inputs:
+        seconds = Figure(serving.deployment.encoding_s, "s", "modelled")
+        yield _row("encoding_s", "  of it images and sound", seconds, "of one prompt, in towers")
     if serving.transfer_s:
         yield _row("transfer_s", "cache on its way", Figure(serving.transfer_s, "s", "modelled"))
     yield _row("tpot_s", "time per output token", modelled("tpot_s", serving.tpot_s, "s"))
@@ -240,6 +254,9 @@ def _remarks(serving: Serving) -> tuple[str, ...]:
         notes.append(f"{asked.model.name}: beyond its stated context of {asked.model.max_context:,} tokens")
     if serving.usd_per_hour is None and serving.fits:
         notes.append(f"no price is known of {asked.accelerator.name}: give one in US dollars per device and hour")
+    unknown = sorted({one.kind for one in asked.inputs if one.tower is None})
+    if unknown:
+        notes.append(f"{asked.model.name}: no encoder of {' and '.join(unknown)} is published, its time is left out")
     if asked.accelerator.name.startswith(("tpu", "trainium", "mi")) and asked.engine.name != "llama.cpp":
         notes.append(f"{asked.engine.title}'s constants were measured on NVIDIA GPUs")
     return tuple(notes)
@@ -273,6 +290,7 @@ def _data(serving: Serving) -> dict[str, Any]:
         "engine": {"name": asked.engine.name, "version": asked.engine.version, "source": asked.engine.source},
         "load": {
             "input_tokens": asked.input_tokens,
+            "media": [{"kind": one.kind, "asked": one.text, "tokens": one.tokens} for one in asked.inputs],
             "output_tokens": asked.output_tokens,
             "concurrency": asked.concurrency,
             "rate": asked.rate,
@@ -287,6 +305,7 @@ def _data(serving: Serving) -> dict[str, Any]:
         "memory": {
             "capacity": int(memory.capacity),
             "weights": int(memory.weights.total),
+            "towers": int(serving.deployment.memory_of_towers),
             "overhead": int(memory.beside),
             "cache": max(int(memory.cache), 0),
             "cache_capacity_tokens": int(_finite(float(capacity.allocated_tokens)) or 0) * asked.copies,
@@ -297,6 +316,7 @@ def _data(serving: Serving) -> dict[str, Any]:
         "ttft_s": _finite(serving.ttft_s),
         "tpot_s": _finite(serving.tpot_s),
         "e2e_s": _finite(serving.e2e_s),
+        "encoding_s": serving.deployment.encoding_s,
         "queue_s": None if steady is None else _finite(float(steady.queue)),
         "transfer_s": serving.transfer_s,
         "stable": None if steady is None else bool(steady.stable),

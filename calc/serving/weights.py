@@ -20,17 +20,18 @@ class LoadedWeights(Record):
     """Bytes on one rank.
 
     ``stored``: the checkpoint's tensors as divided. ``tables``: rotary angles, which logs of some engines count as
-    weights. ``copies``: matrices kept a second time in another form.
+    weights. ``copies``: matrices kept a second time in another form. ``towers``: encoders of images and sound.
     """
 
     stored: Number
     tables: Number = 0
     copies: Number = 0
+    towers: Number = 0
 
     @property
     def total(self) -> Number:
         """All of it."""
-        return self.stored + self.tables + self.copies
+        return self.stored + self.tables + self.copies + self.towers
 
 
 def rank_blocks(model: Model, layout: Layout, *, mtp: bool = False) -> list[list[Block]]:

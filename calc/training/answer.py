@@ -164,6 +164,9 @@ def _card(answer: Training) -> Grid:
             notes.append(f"{what}: {error.text()}; ranges hold eight of ten")
     if run.model.low is not None:
         notes.append("the model's dimensions were never published: figures are those of the middle of the estimate")
+    if run.model.tower:
+        read = " and ".join({"image": "images", "audio": "sound"}[tower.modality] for tower in run.model.tower)
+        notes.append(f"text alone: what reads {read} is neither loaded nor trained here")
     notes.append("not modelled: stragglers, failures, data loading, checkpoints, evaluation")
     return Grid(title, ("", "value", ""), tuple(rows), tuple(notes))
 

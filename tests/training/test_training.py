@@ -192,3 +192,10 @@ def test_the_command_answers_as_json(calc_cli: object) -> None:
 def test_an_unknown_practice_is_refused() -> None:
     with pytest.raises(UnknownName, match="no training framework named"):
         load_practice("nothing")
+
+
+def test_what_is_left_out_of_a_model_with_towers_is_said() -> None:
+    said = "text alone: what reads images is neither loaded nor trained here"
+    for name, there in (("qwen2.5-vl-7b", True), ("llama-3-8b", False)):
+        [card] = calc.train(name, "h100-sxm", 8, zero=3).to_result().grids
+        assert (said in card.notes) is there
