@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -88,7 +89,12 @@ def floor_div(a: Number, b: Number) -> Number:
     library = _library(a, b)
     if library is None:
         return a // b
-    return library.floor(library.sympify(a) / b) if library.__name__ == "sympy" else library.floor_divide(a, b)
+    if library.__name__ != "sympy":
+        return library.floor_divide(a, b)
+    # what b goes into without rest stands outside: ⌊(a + b)/b⌋ = ⌊a/b⌋ + 1
+    terms = library.Add.make_args((library.sympify(a) / b).expand())
+    whole = sum(term for term in terms if term.is_Integer)
+    return library.floor((library.sympify(a) - whole * b) / b) + whole
 
 
 def ceil_div(a: Number, b: Number) -> Number:
@@ -122,6 +128,18 @@ def exact_div(a: Number, b: Number) -> Number:
     if library is None:
         return a // b
     return library.sympify(a) / b if library.__name__ == "sympy" else a / b
+
+
+def ratio(a: Number, b: Number) -> Number:
+    """Return a / b, exactly: of integers an integer, or a fraction where there is a rest.
+
+    >>> ratio(6, 3), ratio(7, 2)
+    (2, Fraction(7, 2))
+    """
+    if not all(isinstance(value, (int, Fraction)) for value in (a, b)):
+        return a / b
+    found = Fraction(a, b)
+    return found if found.denominator > 1 else found.numerator
 
 
 def if_at_most(a: Number, b: Number, then: Number, otherwise: Number) -> Number:

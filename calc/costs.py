@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, field, replace
+from fractions import Fraction
 from math import log2
 from operator import index
 from typing import Any
 
+from calc.algebra import Number
 from calc.errors import SpecError, UnknownName, shortened
 from calc.fields import LARGEST
 from calc.modality.tower import Tower
@@ -63,7 +65,7 @@ class Setting(Record):
 
     @classmethod
     def of(cls, models: Iterable[Model], context: int | None, **values: Any) -> Setting:
-        """Fill in the context: the longest that all models state, at most 8192 tokens.
+        """Fill in the context: the longest that all models state, at most 8192 tokens; and the source that they read.
 
         Raises:
             SpecError: source tokens for models that read none, or a size or format that cannot be.
@@ -71,6 +73,9 @@ class Setting(Record):
         models = list(models)
         if values.get("source") is not None and not any(model.encoder or model.outside_source for model in models):
             raise SpecError(f"source = {values['source']}: no model here reads a source, they are decoders alone")
+        if values.get("source") is None:
+            read = {model.source_positions for model in models if model.encoder or model.outside_source}
+            values["source"] = read.pop() if len(read) == 1 else None
         longest = min([model.max_context or DEFAULT_CONTEXT for model in models] + [DEFAULT_CONTEXT])
         return cls(context=longest if context is None else context, **values)
 
@@ -93,6 +98,11 @@ class Setting(Record):
         """Return the number format of every role, for the tables of a model; activations are bf16."""
         weight = weight_forms(self.weights_dtype or model.weights_dtype, blocks)
         return {"weight": weight, "activation": dtype("bf16"), "cache": dtype(self.cache_dtype)}
+
+
+def _plain(value: Number) -> Number:
+    """Return a fraction as the float that JSON and tables show."""
+    return float(value) if isinstance(value, Fraction) else value
 
 
 def _whole(name: str, value: Any) -> int:
@@ -199,8 +209,8 @@ class Costs(Record):
     def figure(self, of: Callable[[Costs], float | None], unit: str = "") -> Figure:
         """Return one of the figures, with its range and its provenance where the architecture is an estimate."""
         if self.bounds is None:
-            return Figure(of(self), unit)
-        value, *ends = (of(costs) for costs in (self, *self.bounds))
+            return Figure(_plain(of(self)), unit)
+        value, *ends = (_plain(of(costs)) for costs in (self, *self.bounds))
         if all(end == value for end in ends):
             return Figure(value, unit)
         known = sorted(end for end in ends if end is not None)
@@ -230,7 +240,7 @@ class Costs(Record):
             "weights": {"dtype": setting.weights_dtype or model.weights_dtype, "bytes": self.weight_bytes},
             "cache": {
                 "dtype": setting.cache_dtype,
-                "bytes_per_token": self.cache.bytes_per_token,
+                "bytes_per_token": _plain(self.cache.bytes_per_token),
                 "bytes": self.cache.bytes,
                 "state_bytes": self.cache.state_bytes,
                 "multi_head_bytes": self.multi_head_cache,

@@ -86,6 +86,10 @@ class Mask(Record):
         """Return the positions that must stay cached after s positions, for any later query."""
         return s
 
+    def period(self, env: Env) -> Number:
+        """Return after how many positions ``kept`` grows in the same way again."""
+        return 1
+
 
 def make(data: Mapping[str, Any]) -> Mask:
     """Build a mask from trusted data."""

@@ -7,7 +7,7 @@ from dataclasses import field, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
-from calc.algebra import Number
+from calc.algebra import Number, ratio
 from calc.embedding import Embedding, Head, NormSpec, Pooler, norm_or_none
 from calc.errors import SpecError
 from calc.extras import Extra
@@ -61,7 +61,8 @@ class CacheBytes(Record):
     """What a batch keeps between steps, in bytes.
 
     ``bytes``: keys, values and latents of the positions kept. ``state_bytes``: recurrent and convolution states, whose
-    size does not depend on the context. ``bytes_per_token``: what one sequence's cache grows by with the next position.
+    size does not depend on the context. ``bytes_per_token``: what one sequence's cache grows by with a further
+    position; where one entry stands for several of them, the mean from one entry to the next.
     """
 
     bytes: Number
@@ -271,6 +272,12 @@ class Model(Record):
         blocks = self.blocks() + (self.mtp_blocks() if mtp else [])
         return training_flops(blocks, pass_, counts, recompute)
 
+    @property
+    def source_positions(self) -> int | None:
+        """Positions of a source that always has as many (a chunk of sound, silence at its end), else None."""
+        embedding = self.encoder.embedding if self.encoder else None
+        return embedding.max_positions if embedding and embedding.n_mels else None
+
     def cache(self, context: Number, batch: Number = 1, form: str = "bf16", *, source: Number = None) -> CacheBytes:
         """Return the bytes that ``batch`` sequences of ``context`` positions keep, in the cache format ``form``.
 
@@ -357,21 +364,27 @@ def _state_bytes(state: State, env: Env, form: Format) -> Number:
 
 
 def cache_bytes(blocks: Iterable[Block], pass_: Pass, form: Format) -> CacheBytes:
-    """Return what the sequences of a pass keep, and what one more position adds to each."""
-    then = replace(pass_, context=pass_.context + 1)
+    """Return what the sequences of a pass keep, and what a further position adds to each."""
     growing: Number = 0
     constant: Number = 0
     growth: Number = 0
     by_kind: dict[str, Number] = {}
     for block in blocks:
-        env, env_then = environment(block, pass_), environment(block, then)
+        env = environment(block, pass_)
         for state in block.states:
-            held = block.repeat * _state_bytes(state, env, form)
-            growth = growth + block.repeat * _state_bytes(state, env_then, form) - held
-            held = pass_.batch * held
+            each = _state_bytes(state, env, form)
+            growth = growth + block.repeat * _growth(state, block, pass_, form, each)
+            held = pass_.batch * block.repeat * each
             by_kind[block.label] = by_kind.get(block.label, 0) + held
             if state.positional:
                 growing = growing + held
             else:
                 constant = constant + held
-    return CacheBytes(bytes=growing, bytes_per_token=growth, state_bytes=constant, by_kind=by_kind)
+    return CacheBytes(bytes=growing, bytes_per_token=ratio(growth, 1), state_bytes=constant, by_kind=by_kind)
+
+
+def _growth(state: State, block: Block, pass_: Pass, form: Format, held: Number) -> Number:
+    """Return what a further position adds to a state, the mean over its period."""
+    period = 1 if state.over is None else state.over.period(environment(block, pass_))
+    then = environment(block, replace(pass_, context=pass_.context + period))
+    return ratio(_state_bytes(state, then, form) - held, period)

@@ -90,6 +90,10 @@ class Strided(Mask):
         """Return the window and the global positions before it."""
         return self.keys(1, s, env)
 
+    def period(self, env: Env) -> Number:
+        """Return the stride."""
+        return env["l"]
+
 
 @named_record
 class TopK(Mask):
@@ -226,6 +230,10 @@ class Entries(Mask):
     def kept(self, s: Number, env: Env) -> Number:
         """Return the entries that are complete after s positions."""
         return floor_div(self.started(s, env), env["D"])
+
+    def period(self, env: Env) -> Number:
+        """Return the positions from one entry to the next."""
+        return env["D"]
 
 
 @named_record

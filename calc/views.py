@@ -174,7 +174,8 @@ LABELS = {"prefill": "prefill", "decode": "decode step", "train": "training step
 
 
 def _tokens(setting: Setting) -> str:
-    return f"{setting.batch} × {setting.context:,} tokens"
+    source = f", {setting.source:,} of a source" if setting.source else ""
+    return f"{setting.batch} × {setting.context:,} tokens{source}"
 
 
 def _part(part: str, costs: Costs) -> float:

@@ -9,6 +9,7 @@ import pytest
 
 import calc
 from calc.attention.gqa import GQA
+from calc.catalog import names
 from calc.errors import SpecError
 from calc.ffn.dense import DenseFFN
 from calc.masks import Window
@@ -52,6 +53,22 @@ class TestWorkedProblems:
         assert model.cache(context=15).bytes_per_token == 2 * 2 * 8 * 2
         assert model.cache(context=16).bytes_per_token == 0
         assert model.cache(context=1000).bytes == 16 * 2 * 2 * 8 * 2
+
+    @pytest.mark.parametrize(
+        ("name", "stride"), [("deepseek-v4-flash", 128), ("deepseek-v4-pro", 128), ("gemini-2.5-pro", 64)]
+    )
+    def test_a_token_adds_what_entries_cost_on_average(self, name: str, stride: int) -> None:
+        model = calc.load(name)
+        start, end = (model.cache(context=context).bytes for context in (2**16, 2**17))
+        slope = (end - start) / 2**16
+        for context in range(2**15, 2**15 + stride, 7):
+            assert model.cache(context=context).bytes_per_token == slope
+
+    def test_a_token_of_deepseek_v4_pro(self) -> None:
+        # one entry of 512 for 128 positions in 31 layers; one of 512 and one of 128 for 4 positions in 30
+        assert calc.load("deepseek-v4-pro").cache(context=10**5).bytes_per_token == 2 * (
+            31 * 512 // 128 + 30 * 640 // 4
+        )
 
     def test_training_is_three_forwards_and_recompute_a_fourth(self) -> None:
         model = tiny()
@@ -167,3 +184,24 @@ def test_the_norm_of_a_sum_reads_the_sum() -> None:
     named = {operation.name: operation for operation in list(layer.blocks())[-1].operations}
     assert list(named) == ["attention_residual", "attention_post_norm", "ffn_residual", "ffn_post_norm"]
     assert named["ffn_post_norm"].inputs == ("ffn_residual",)
+
+
+@pytest.mark.parametrize("name", names())
+def test_no_cache_shrinks_and_none_is_larger_than_that_of_every_head(name: str) -> None:
+    """Beyond what is kept anyway (windows, what waits to be compressed), heads that share keep less."""
+    costs = calc.show(name, context=8191).data["cache"]
+    assert costs["bytes_per_token"] >= 0
+    assert costs["multi_head_bytes"] >= costs["bytes"] or costs["multi_head_bytes"] == 0
+
+
+def test_what_multi_head_attention_would_keep() -> None:
+    # 61 layers, a key and a value of 512 in two bytes for each of 128 heads
+    found = calc.show("deepseek-v4-pro", context=8192).data["cache"]["multi_head_bytes"]
+    assert found == 61 * 128 * 2 * 512 * 2 * 8192
+
+
+def test_whisper_reads_chunks_of_thirty_seconds() -> None:
+    asked = calc.show("whisper-large-v3").data
+    assert asked["pass"]["source"] == 1500
+    assert asked == calc.show("whisper-large-v3", source=1500).data
+    assert calc.show("t5-base", context=99).data["pass"]["source"] == 99

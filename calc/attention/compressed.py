@@ -114,6 +114,11 @@ class SharedKV(Attention):
         """Return the keys of the window."""
         return (State(name="kv", dims="sh", of="kv_rotary", over=Window(window=self.window)),)
 
+    def uncompressed(self) -> States:
+        """Return a key and a value for every head: of the window, or of the past where it is compressed."""
+        over = None if self.far() else Window(window=self.window)
+        return tuple(State(name=name, dims="sah", of="kv_rotary", over=over) for name in ("k", "v"))
+
 
 @named_record
 class LocalKV(SharedKV):

@@ -102,3 +102,7 @@ class Differential(Attention):
     def state(self) -> States:
         """Return the keys and the values."""
         return self.plain().state()
+
+    def uncompressed(self) -> States:
+        """Return a key and a value for every query head."""
+        return self.plain().uncompressed()

@@ -82,3 +82,7 @@ class DynamicMask(Attention):
     def state(self) -> States:
         """Return the keys and the values."""
         return self.plain().state()
+
+    def uncompressed(self) -> States:
+        """Return a key and a value for every query head."""
+        return self.plain().uncompressed()

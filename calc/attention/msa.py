@@ -91,6 +91,10 @@ class MSA(Attention):
             TopK("select", "bktJ", inputs=("index_scores",), scanned="bkts", over=every),
         )
 
+    def uncompressed(self) -> States:
+        """Return a key and a value for every query head."""
+        return (State(name="k", dims="skgh", of="k_rotary"), State(name="v", dims="skgh", of="v_proj"))
+
     def state(self) -> States:
         """Return keys, values and the indexer's key of every position: a later query may select any block."""
         return (

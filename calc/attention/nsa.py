@@ -157,6 +157,12 @@ class NSA(Attention):
             Elementwise("mix", "btkgp", inputs=tuple(f"values_{name}" for name in names), each=5, needs="operands"),
         )
 
+    def uncompressed(self) -> States:
+        """Return a key and a value for every query head, once: one attention has no branches."""
+        return (
+            State(name="k", dims="skgh", of="k_selected_rotary"), State(name="v", dims="skgp", of="v_selected_proj"),
+        )  # fmt: skip
+
     def state(self) -> States:
         """Return the entries and what waits to become one, the selected branch's positions, the window."""
         near = Window(window=self.window)

@@ -58,7 +58,9 @@ class CacheFacts(Document):
     """Logical bytes that the batch keeps between steps."""
 
     dtype: str
-    bytes_per_token: int = Field(description="what one sequence's cache grows by with the next token")
+    bytes_per_token: int | float = Field(
+        description="what one sequence's cache grows by with a further token; the mean where entries stand for several"
+    )
     bytes: int = Field(description="keys, values and latents of the positions kept")
     state_bytes: int = Field(description="recurrent and convolution states, whose size does not depend on the context")
     multi_head_bytes: int = Field(description="what multi-head attention with the same heads would keep, in bf16")

@@ -58,7 +58,8 @@ def values(text: str, allowed: Iterable[str], fixed: Iterable[str] = ()) -> dict
         if name in fixed:
             raise SpecError(f"{name} is fixed by the model; values can be given to {', '.join(names)}")
         if name not in names:
-            raise UnknownName("value", name, names, f"known: {', '.join(names)}")
+            known = f"known: {', '.join(names)}" if names else "nothing can be put in, it depends on no size of a pass"
+            raise UnknownName("value", name, names, known)
         found[name] = whole(name, value)
     return found
 

@@ -136,7 +136,7 @@ def _registry() -> dict[str, Quantity]:
         Quantity(
             "cache_per_token",
             "B",
-            "bytes that one sequence's cache grows by with the next token",
+            "bytes that one sequence's cache grows by with a further token",
             lambda b, p: _state(b, p, "bytes_per_token"),
             cache,
             grows=False,
