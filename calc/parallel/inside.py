@@ -88,7 +88,7 @@ class Walk:
 
     def visit(self, operation: Operation) -> None:
         """Note what one operation needs from other ranks, and what its result is."""
-        if not self.divided:
+        if not self.divided and not self.partial:  # whole experts leave partial sums, too
             return
         letters = letters_of(operation)
         touches = [letter for letter in letters if letter in self.divided]

@@ -109,6 +109,11 @@ CASES: tuple[Case, ...] = (
     ),
     Case(name="experts divided", model=_model(_layer(_gqa(), MOE)), layout=Layout(tp=4)),
     Case(
+        name="experts whole, the same tokens",
+        model=_model(_layer(_gqa(), SPARSE)),
+        layout=Layout(tp=4, ep=4, expert_tp=1),
+    ),
+    Case(
         name="experts of replicas",
         model=_model(_layer(_gqa(), MOE)),
         layout=Layout(tp=2, dp=2, ep=4, expert_tp=1),
