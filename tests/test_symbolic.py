@@ -265,8 +265,14 @@ def test_latex_on_the_command_line() -> None:
     assert r"h_\text{kv}" in run_calc("formula", "llama-3-8b", "cache", "--latex").out
 
 
-def test_a_scheme_of_formats_as_published_is_told() -> None:
+def test_a_scheme_of_formats_has_no_formula_with_numbers() -> None:
     model = replace(calc.load("llama-3-8b"), weights_dtype="int4-linear")
-    found = explain(model, "weights")
-    assert "several formats (int4-linear)" in found.notes[0]
-    assert not explain(model, "cache").notes
+    for quantity in ("weights", "traffic.decode"):
+        with pytest.raises(SpecError, match=r"several formats \(int4-linear\).*--weights-dtype"):
+            explain(model, quantity)
+        assert explain(model, quantity, weights_dtype="bf16").data["numbers"]
+    with pytest.raises(SpecError, match="several formats"):
+        calc.crossover("deepseek-v3", "llama-3.1-405b", "weights")
+    [overview, _] = explain(model).grids
+    assert "weights are published in several formats (int4-linear)" in overview.notes[0]
+    assert explain(model, "cache", at="context=4096").data["at"]["result"] == 4096 * 131_072

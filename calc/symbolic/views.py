@@ -16,7 +16,7 @@ from calc.symbolic import parsing
 from calc.symbolic.expressions import Formula, make
 from calc.symbolic.legend import BATCH, CONTEXT, SOURCE, Entry, Subject, of_model
 from calc.symbolic.mechanisms import kinds, of_mechanism
-from calc.symbolic.quantities import MULTI_HEAD, QUANTITIES, quantity
+from calc.symbolic.quantities import MULTI_HEAD, QUANTITIES, Quantity, quantity
 from calc.symbolic.solve import VARIABLES, Solution, solve
 from calc.symbolic.variants import with_options
 from calc.units import Format, dtype, figure
@@ -53,11 +53,45 @@ def formula(
     4294967296
     """
     wanted = quantity(of)
-    subject = subject_of(target, parsing.assignments(options) if isinstance(options, str) else dict(options or {}))
+    subject = _subject_with(target, options)
+    published = _published(subject, weights_dtype)
+    if published and "weight" in wanted.roles:
+        raise SpecError(
+            f"{subject.name} stores its weights in several formats ({published}), which have no one formula of "
+            f"{of}; name one with --weights-dtype"
+        )
+    return _formula(subject, wanted, weights_dtype, cache_dtype, causal, counts)
+
+
+def _subject_with(target: Target, options: Options) -> Subject:
+    return subject_of(target, parsing.assignments(options) if isinstance(options, str) else dict(options or {}))
+
+
+def _formula(
+    subject: Subject, wanted: Quantity, weights_dtype: str | None, cache_dtype: str, causal: bool, counts: Counts
+) -> Formula:
+    """Return a formula; where weights are stored in several formats, one in which they all had 16 bits."""
     if counts not in ("matmul", "all"):
         raise SpecError(f"counts = {counts!r} is neither 'matmul' nor 'all'")
-    forms, notes = _forms(subject, weights_dtype, cache_dtype, needed="weight" in wanted.roles)
+    form = weight_forms(weights_dtype or (subject.model.weights_dtype if subject.model else "bf16"))
+    if isinstance(form, Scheme):
+        if weights_dtype:
+            raise SpecError(
+                f"weights in {weights_dtype!r} have a format for each tensor, and no one formula; name one format"
+            )
+        form = dtype("bf16")
+    notes: tuple[str, ...] = ()
+    if subject.model and subject.model.low:
+        notes = (f"{subject.name} is an estimate, and its formula the middle of a range",)
+    forms: dict[Role, Format] = {"weight": form, "activation": dtype("bf16"), "cache": dtype(cache_dtype)}
     return make(subject, wanted, forms, causal=causal, counts=counts, notes=notes)
+
+
+def _published(subject: Subject, weights_dtype: str | None) -> str:
+    """Return the scheme of several formats that weights are published in, where no other format is asked for."""
+    if weights_dtype or subject.model is None or not isinstance(weight_forms(subject.model.weights_dtype), Scheme):
+        return ""
+    return subject.model.weights_dtype
 
 
 def subject_of(target: Target, options: Mapping[str, str]) -> Subject:
@@ -73,31 +107,16 @@ def subject_of(target: Target, options: Mapping[str, str]) -> Subject:
     return of_model(with_options(model, options))
 
 
-def _forms(
-    subject: Subject, weights: str | None, cache: str, *, needed: bool
-) -> tuple[dict[Role, Format], tuple[str, ...]]:
-    """Return the number format of every role; weights stored in several formats have no formula of their own.
-
-    Raises:
-        SpecError: a scheme of several formats was asked for.
-    """
-    published = subject.model.weights_dtype if subject.model else "bf16"
-    notes: tuple[str, ...] = ()
-    if subject.model and subject.model.low:
-        notes = (f"{subject.name} is an estimate, and its formula the middle of a range",)
-    form = weight_forms(weights or published)
-    if isinstance(form, Scheme):
-        if weights:
-            raise SpecError(
-                f"weights in {weights!r} have a format for each tensor, and no one formula; name one format"
-            )
-        form = dtype("bf16")
-        told = f"{subject.name} stores its weights in several formats ({published}); the formula takes bf16"
-        notes += (told,) if needed else ()
-    return {"weight": form, "activation": dtype("bf16"), "cache": dtype(cache)}, notes
-
-
-def formulas(target: Target, *, latex: bool = False, options: Options = None, **setting: Any) -> Result:
+def formulas(
+    target: Target,
+    *,
+    latex: bool = False,
+    options: Options = None,
+    weights_dtype: str | None = None,
+    cache_dtype: str = "bf16",
+    causal: bool = True,
+    counts: Counts = "matmul",
+) -> Result:
     """Return the formula of every quantity that is not zero, on a line of its own; takes what ``formula`` takes.
 
     Raises:
@@ -105,7 +124,12 @@ def formulas(target: Target, *, latex: bool = False, options: Options = None, **
     """
     rows, records = [], []
     used: dict[Any, Entry] = {}
-    found = [formula(target, name, options=options, **setting) for name in QUANTITIES if name not in APART]
+    subject = _subject_with(target, options)
+    found = [
+        _formula(subject, wanted, weights_dtype, cache_dtype, causal, counts)
+        for name, wanted in QUANTITIES.items()
+        if name not in APART
+    ]
     written: dict[str, str] = {}
     for each in found:
         text = written[each.quantity.name] = str(each)
@@ -115,9 +139,10 @@ def formulas(target: Target, *, latex: bool = False, options: Options = None, **
         rows.append(Row(each.quantity.name, (each.quantity.name, _shown(each, each.shown, latex), order)))
         records.append({"quantity": _quantity(each), **_written(each, each.shown), "order": order})
         used |= {entry.symbol: entry for entry in each.legend}
-    subject = found[0].subject
-    notes = (f"{_convention(found[0])}; also: {', '.join(APART)}", f"source: {subject.source}")
-    grid = Grid(subject.title, ("quantity", "formula", "growth"), tuple(rows), notes)
+    notes = [f"{_convention(found[0])}; also: {', '.join(APART)}", f"source: {subject.source}"]
+    if published := _published(subject, weights_dtype):
+        notes.insert(0, f"weights are published in several formats ({published}); the formula is that of one")
+    grid = Grid(subject.title, ("quantity", "formula", "growth"), tuple(rows), tuple(notes))
     data = {"subject": _subject(subject), "convention": _conventions(found[0]), "formulas": records}
     ordered = sorted(used.values(), key=lambda entry: found[0].order.get(entry.symbol, 10**6))
     legend = [_legend_row(entry) for entry in ordered]
