@@ -51,8 +51,17 @@ class UnknownName(CalcError):  # noqa: N818 - reads as the message it carries
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         choices = sorted(known)
         found = near(name, choices)
-        advice = f"did you mean {', '.join(found)}?" if found else hint or f"known: {', '.join(choices[:12])}"
+        advice = f"did you mean {', '.join(found)}?" if found else hint or f"known: {_listed(choices)}"
         super().__init__(f"no {what} named {shortened(name)!r}; {advice}")
+
+
+MOST_LISTED = 40
+"""Names that a message lists; of more the first, and how many there are besides."""
+
+
+def _listed(names: list[str]) -> str:
+    others = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f" and {others} more" if others > 0 else "")
 
 
 def shortened(text: str, length: int = 80) -> str:

@@ -336,7 +336,7 @@ _LINES: tuple[tuple[str, str, str, Callable[[Costs], float | None]], ...] = (
     ("flops.train", "training step", "FLOP", lambda c: c.flops["train"]),
     ("flops.train_per_token", "  a token", "FLOP", lambda c: c.flops["train"] / (c.setting.batch * c.setting.context)),
     ("published.training_tokens", "trained on", "tokens", lambda c: _published(c, "training_tokens")),
-    ("flops.training_run", "  that is", "FLOP", lambda c: _training_run(c)),
+    ("flops.training_run", "  in such sequences", "FLOP", lambda c: _training_run(c)),
     ("published.training_usd", "  for", "USD", lambda c: _published(c, "training_usd")),
     ("model.max_context", "max context", "", lambda c: c.model.max_context),
 )

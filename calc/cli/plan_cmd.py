@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from calc.cli.options import AudioOption, FormatOption, ImagesOption, ModelArgument, VideoOption, WeightsOption
+from calc.cli.options import AudioOption, FormatOption, ImagesOption, ModelArgument, VideoOption
 
 
 def command(
@@ -32,7 +32,9 @@ def command(
     ] = None,
     max_gpus: Annotated[int, typer.Option("--max-gpus", "-n", help="Accelerators at most.")] = 1024,
     engine: Annotated[str, typer.Option("--engine", help="vllm, sglang, tensorrt-llm, with commas.")] = "vllm",
-    weights_dtype: WeightsOption = None,
+    weights_dtype: Annotated[
+        str | None, typer.Option("--weights-dtype", help="Format of the weights.  [default: published, and 8 bits]")
+    ] = None,
     cache_dtype: Annotated[str, typer.Option("--cache-dtype", help="Format of the cache.")] = "bf16",
     cached: Annotated[float, typer.Option("--cached", help="Share of each prompt in a prefix cache.")] = 0.0,
     disaggregated: Annotated[

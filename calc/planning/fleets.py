@@ -21,8 +21,13 @@ class Fleet(Record):
 
     @property
     def complete(self) -> bool:
-        """Whether every model has a deployment."""
-        return all(one.best for one in self.plans)
+        """Whether every model has a deployment, and all together no more devices than any may have."""
+        return all(one.best for one in self.plans) and not self.beyond
+
+    @property
+    def beyond(self) -> int:
+        """Devices of the busiest hour above the limit."""
+        return max(0, sum(self.gpus.values()) - max(one.max_gpus for one in self.plans))
 
     @property
     def hours(self) -> Mapping[str, tuple[int, ...]]:
@@ -52,6 +57,7 @@ class Fleet(Record):
             "plans": [one.to_dict() for one in self.plans],
             "gpus": dict(self.gpus),
             "gpus_by_hour": {name: list(hours) for name, hours in self.hours.items()},
+            "beyond": self.beyond,
             "usd_per_day": self.usd_per_day,
         }
 
@@ -63,7 +69,9 @@ class Fleet(Record):
         rows.append(Row("total", ("total", None, total, *figures), emphasis=True))
         columns = ("model", "requests/s", "deployment", "GPUs", "USD/day")
         notes = ("total: GPUs of the busiest hour; what each model needs: calc plan MODEL",)
-        return Result(kind="fleet", data=self.to_dict(), grids=(Grid("A fleet", columns, tuple(rows), notes),))
+        grid = Grid("A fleet", columns, tuple(rows), notes)
+        said = (f"together {self.beyond:,} devices more than the limit of each",) if self.beyond else ()
+        return Result(kind="fleet", data=self.to_dict(), grids=(grid,), notes=said)
 
 
 def _cells(one: Plan) -> tuple[str | Figure | None, ...]:

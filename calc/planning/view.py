@@ -7,7 +7,9 @@ from itertools import groupby
 
 from calc.planning.answer import DAYS, NOT_MODELLED, Choice, Plan, Point, Rejected
 from calc.planning.demand import HOURS
+from calc.planning.families import LINEAR
 from calc.results import Figure, Grid, Row
+from calc.roofline.efficiency import generation
 
 SHOWN = 8
 """Lines of a table at most."""
@@ -66,6 +68,11 @@ def _accelerator(one: Choice) -> str:
     return one.family.accelerator.name
 
 
+def _in_eight_bits(one: Choice) -> bool:
+    """Tell whether a deployment's weights are in a format that the search chose, not the publisher."""
+    return one.family.weights_dtype.endswith(LINEAR)
+
+
 def _layout(one: Choice) -> str:
     return f"{one.family.text()} {bool(one.reading_units)}"
 
@@ -81,6 +88,12 @@ def _notes(plan: Plan) -> Iterator[str]:
         yield f"no price is known of {', '.join(unpriced)}: ranked last, by GPUs"
     if plan.best and not _named(plan)["form"]:
         yield f"weights in {plan.best.family.weights_dtype}"
+    eight = sorted({one.family.weights_dtype.removesuffix(LINEAR) for one in plan.choices if _in_eight_bits(one)})
+    if eight:
+        yield f"{', '.join(eight)}: matrices in 8 bits, tried beside the published format; --weights-dtype names one"
+    unlike = sorted({_accelerator(one) for one in plan.choices if not generation(one.family.accelerator)})
+    if unlike:
+        yield f"no step was measured on {', '.join(unlike)} or their like: times may be further off than that"
     yield "load: requests over those at which the queue grows without end"
     yield "USD/M: a million output tokens, with all that is paid; prices: calc show ACCELERATOR"
     yield f"not modelled: {NOT_MODELLED}"

@@ -111,4 +111,5 @@ class Fleet(Answer):
     plans: list[PlanFacts]
     gpus: dict[str, int] = Field(description="by accelerator, in the busiest hour of all models together")
     gpus_by_hour: dict[str, list[int]]
+    beyond: int = Field(description="devices above what a model may have at most")
     usd_per_day: float | None = Field(description="null where a price is unknown or a model has no deployment")

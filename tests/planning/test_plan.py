@@ -228,6 +228,11 @@ def test_a_fleet_adds_up() -> None:
     assert found.hours["h100-sxm"] == tuple(map(sum, zip(one.hours, other.hours, strict=True)))
     assert found.gpus["h100-sxm"] < one.best.gpus + other.best.gpus  # peaks that differ share devices
     DOCUMENTS["fleet"].model_validate_json(found.to_result().to_json())
+    assert found.beyond == 0
+    few = fleet(demands, accelerators=["h100-sxm"], max_gpus=max(one.best.gpus, other.best.gpus), **LOAD)
+    assert few.beyond == sum(few.gpus.values()) - max(one.best.gpus, other.best.gpus) > 0
+    assert not few.complete
+    assert f"together {few.beyond} devices more" in few.to_result().notes[0]
     none = Fleet(plans=(one, small(tpot=1e-4)))
     assert not none.complete
     assert none.usd_per_day is None

@@ -160,7 +160,8 @@ class Canvas:
         for side, axis, ends in (("x", panel.x, x), ("y", panel.y, y)):
             if axis.scale == "log":
                 getattr(axes, f"set_{side}scale")("log", base=axis.base)
-            getattr(axes, f"set_{side}lim")(*ends)
+            low, high = ends
+            getattr(axes, f"set_{side}lim")(*((low / 2, high * 2) if low == high else ends))  # a single place
         up = max((slot.top - slot.bottom) / 38, 2)
         texts = self._ticks(axes, "y", panel.y, y, int(min(up, 8)))
         texts_below = self._below(axes, panel.x, x, slot.right - slot.left - right - 40)
