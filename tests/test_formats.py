@@ -19,8 +19,9 @@ from calc.schemes import SCHEMES, stored_bytes, weight_forms
 from calc.units import GIB
 
 BITS = {
-    "fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4,
+    "fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4, "int64": 64,
     "fp8-block128": 8 + Fraction(32, 128 * 128),
+    "fp8-block128-e8m0": 8 + Fraction(8, 128 * 128),
     "fp8-g128": 8.25,
     "int4-g128": 4 + Fraction(16 + 4, 128),
     "int4-g32": 5,  # KIVI: two fp16 per 32
@@ -119,6 +120,20 @@ def test_gpt_oss_checkpoints_have_the_published_size(layers: int, experts: int, 
     assert round(model.params().total / 1e9, 2) == params
     assert round(model.weight_bytes("gpt-oss-mxfp4") / GIB, 1) == gib
     assert model.weight_bytes("experts=mxfp4,vectors=bf16,rest=bf16") == model.weight_bytes("gpt-oss-mxfp4")
+
+
+# model.safetensors.index.json: all tensors, less those of the module for multi-token prediction (1,575 in Flash)
+@pytest.mark.parametrize(
+    ("name", "total", "mtp"),
+    [
+        ("deepseek-v4-flash", 159_609_485_896, 3_593_787_756),
+        ("deepseek-v4-pro", 864_704_792_696, 13_956_587_692),
+    ],
+)
+def test_deepseek_v4_checkpoints_have_the_published_size(name: str, total: int, mtp: int) -> None:
+    model = calc.load(name)
+    assert model.weights_dtype == "deepseek-v4-mxfp4"
+    assert model.weight_bytes() == total - mtp
 
 
 def toy(**layer: Any) -> Model:
