@@ -136,6 +136,23 @@ def test_deepseek_v4_checkpoints_have_the_published_size(name: str, total: int, 
     assert model.weight_bytes() == total - mtp
 
 
+# the sizes of the files on the hub: what is beside the weights (names, buffers of masks) is less than 0.2 %
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("gemma-2-2b", 10.46e9), ("gemma-2-9b", 34.43 * GIB), ("gemma-2-27b", 101.43 * GIB),
+        ("olmo-7b", 27.55e9), ("olmo-2-7b", 29.19e9), ("olmo-2-13b", 54.86e9),
+        ("gpt2", 548_105_171 - 12 * 2**22), ("gpt2-medium", 1_520_013_706 - 24 * 2**22),
+        ("gpt2-large", 3_247_202_234 - 36 * 2**22), ("gpt2-xl", 6_431_878_936 - 48 * 2**22),
+        ("t5-small", 242_043_056), ("t5-base", 891_646_390), ("t5-large", 2.95e9), ("t5-11b", 45.2e9),
+        ("flan-t5-xl", 11.4e9), ("t5-v1.1-xl", 11.4e9), ("gpt-j-6b", 24.2e9), ("tinyllama-1.1b", 4.4e9),
+        ("starcoder2-3b", 12.12e9), ("starcoder2-7b", 14.35e9), ("starcoder2-15b", 63.83e9),
+    ],
+)  # fmt: skip
+def test_weights_are_in_the_published_format(name: str, size: float) -> None:
+    assert calc.load(name).weight_bytes() == pytest.approx(size, rel=0.002)
+
+
 def toy(**layer: Any) -> Model:
     layer = {"norm": {"kind": "rms"}, "ffn": {"kind": "dense", "d_ff": 512, "gated": True}} | layer
     attention = {"kind": "gqa", "n_heads": 4, "n_kv_heads": 2, "head_dim": 64}
