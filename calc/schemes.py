@@ -65,6 +65,20 @@ def _deepseek(tensor: Tensor) -> str:
     return "fp8-block128" if tensor.linear else "bf16"
 
 
+def _deepseek_v4(tensor: Tensor) -> str:
+    """Return DeepSeek-V4's format: compressors and routers stay in bf16; what steers and mixes them is in fp32."""
+    if tensor.expert:
+        return "mxfp4"
+    if tensor.operation == "choice":
+        return "int64"
+    if tensor.part == "other" or tensor.operation == "correction_bias":
+        return "fp32"  # hyper-connections
+    if tensor.part == "attention" and tensor.vector:
+        return "fp32"  # sinks, the biases of compressors
+    kept = tensor.operation.startswith(("compress_", "index_")) and tensor.operation != "index_q"
+    return "fp8-block128-e8m0" if tensor.linear and not kept else "bf16"
+
+
 def _experts(form: str) -> Callable[[Tensor], str]:
     """Return the rule: matrices of routed experts in one format, everything else in bf16."""
     return lambda tensor: form if tensor.expert and not tensor.vector else "bf16"
@@ -161,6 +175,9 @@ def _grouped(high: str, base: str) -> Callable[[Tensor], str]:
 SCHEMES: dict[str, Scheme] = {
     "deepseek-fp8": Scheme(
         "", _deepseek, "README_WEIGHTS.md of deepseek-ai/DeepSeek-V3: matrices in 128 × 128 blocks; the rest bf16"
+    ),
+    "deepseek-v4-mxfp4": Scheme(
+        "", _deepseek_v4, "tensors of deepseek-ai/DeepSeek-V4-Flash: experts in MXFP4, other matrices in FP8 blocks"
     ),
     "gpt-oss-mxfp4": Scheme("", _experts("mxfp4"), "gpt-oss model card, arXiv:2508.10925 §2.1: MoE weights in MXFP4"),
     "fp8-linear": Scheme("", _linear("fp8-tensor", "bf16"), "one scale per matrix; embedding, head, norms in bf16"),

@@ -19,8 +19,9 @@ from calc.schemes import SCHEMES, stored_bytes, weight_forms
 from calc.units import GIB
 
 BITS = {
-    "fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4,
+    "fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4, "int64": 64,
     "fp8-block128": 8 + Fraction(32, 128 * 128),
+    "fp8-block128-e8m0": 8 + Fraction(8, 128 * 128),
     "fp8-g128": 8.25,
     "int4-g128": 4 + Fraction(16 + 4, 128),
     "int4-g32": 5,  # KIVI: two fp16 per 32
@@ -119,6 +120,37 @@ def test_gpt_oss_checkpoints_have_the_published_size(layers: int, experts: int, 
     assert round(model.params().total / 1e9, 2) == params
     assert round(model.weight_bytes("gpt-oss-mxfp4") / GIB, 1) == gib
     assert model.weight_bytes("experts=mxfp4,vectors=bf16,rest=bf16") == model.weight_bytes("gpt-oss-mxfp4")
+
+
+# model.safetensors.index.json: all tensors, less those of the module for multi-token prediction (1,575 in Flash)
+@pytest.mark.parametrize(
+    ("name", "total", "mtp"),
+    [
+        ("deepseek-v4-flash", 159_609_485_896, 3_593_787_756),
+        ("deepseek-v4-pro", 864_704_792_696, 13_956_587_692),
+    ],
+)
+def test_deepseek_v4_checkpoints_have_the_published_size(name: str, total: int, mtp: int) -> None:
+    model = calc.load(name)
+    assert model.weights_dtype == "deepseek-v4-mxfp4"
+    assert model.weight_bytes() == total - mtp
+
+
+# the sizes of the files on the hub: what is beside the weights (names, buffers of masks) is less than 0.2 %
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("gemma-2-2b", 10.46e9), ("gemma-2-9b", 34.43 * GIB), ("gemma-2-27b", 101.43 * GIB),
+        ("olmo-7b", 27.55e9), ("olmo-2-7b", 29.19e9), ("olmo-2-13b", 54.86e9),
+        ("gpt2", 548_105_171 - 12 * 2**22), ("gpt2-medium", 1_520_013_706 - 24 * 2**22),
+        ("gpt2-large", 3_247_202_234 - 36 * 2**22), ("gpt2-xl", 6_431_878_936 - 48 * 2**22),
+        ("t5-small", 242_043_056), ("t5-base", 891_646_390), ("t5-large", 2.95e9), ("t5-11b", 45.2e9),
+        ("flan-t5-xl", 11.4e9), ("t5-v1.1-xl", 11.4e9), ("gpt-j-6b", 24.2e9), ("tinyllama-1.1b", 4.4e9),
+        ("starcoder2-3b", 12.12e9), ("starcoder2-7b", 14.35e9), ("starcoder2-15b", 63.83e9),
+    ],
+)  # fmt: skip
+def test_weights_are_in_the_published_format(name: str, size: float) -> None:
+    assert calc.load(name).weight_bytes() == pytest.approx(size, rel=0.002)
 
 
 def toy(**layer: Any) -> Model:

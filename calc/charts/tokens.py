@@ -30,7 +30,8 @@ def data(asked: Asked) -> ChartData:
         finding=_finding(images, minutes),
         panels=tuple(panels),
         conventions="Tokens that stand in the prompt, special ones around them included, as each model's preprocessing "
-        "makes them; flat where images are resized to one size. Video: a frame a second of 640 × 360 pixels.",
+        "makes them; flat where images are resized to one size. Video: a frame a second of 640 × 360 pixels. "
+        "What a model cuts off a sound makes no tokens.",
         source=sources(asked.models),
     )
 

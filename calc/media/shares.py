@@ -168,7 +168,7 @@ def media(
         )
         for kind, span in spans.items()
     )
-    notes = tuple(_notes(model, inputs))
+    notes = tuple(_notes(model, inputs, asked))
     return Media(inputs=inputs, parts=parts, between=tuple(ways.between()), notes=notes), filled
 
 
@@ -223,7 +223,7 @@ _BOTH_WAYS = {
 }
 
 
-def _notes(model: Model, inputs: Iterable[Input]) -> Iterator[str]:
+def _notes(model: Model, inputs: Iterable[Input], asked: Asked) -> Iterator[str]:
     if any(not one.joins for one in inputs) and model.encoder is None:
         yield f"{model.name}: images and texts are compared, so no image tokens stand in the text"
     if model.rates and not model.tower:
@@ -232,6 +232,9 @@ def _notes(model: Model, inputs: Iterable[Input]) -> Iterator[str]:
         yield f"{model.name}: the parts are those of the middle of an estimate"
     if model.encoder is not None:
         yield f"{model.name}: sound is read in chunks, each with a text of its own; the text's figures are for one"
+    for sound in (tower.sound for tower in model.tower if tower.sound):
+        if any(sound.heard(recording.seconds) < recording.seconds for recording in asked.audio):
+            yield f"{model.name}: the first {sound.chunk_seconds} s of a sound are heard, the rest is cut off"
     if model.sees != "causal" and any(one.joins for one in inputs):
         yield f"{model.name}: {_BOTH_WAYS[model.sees]} see each other both ways; the card's own prefill is causal"
     video = [one for one in inputs if one.kind == "video"]

@@ -28,7 +28,8 @@ class Sound(Record):
 
     A second makes 1000/hop_ms frames (Whisper: windows of 25 ms every 10 ms, 100 frames). A chunk of ``chunk_seconds``
     is read whole: what is missing is silence. ``padded``: silence becomes tokens too (Voxtral); otherwise the tokens of
-    the sound alone are handed on (Qwen2-Audio). The transform itself is not counted.
+    the sound alone are handed on (Qwen2-Audio). ``truncated``: only the first chunk is read, the rest is cut off
+    (Qwen2-Audio). The transform itself is not counted.
 
     Source: Whisper, Radford et al. 2022, arXiv:2212.04356 §2.2.
     """
@@ -37,19 +38,24 @@ class Sound(Record):
     hop_ms: Positive = 10
     chunk_seconds: Positive = 30
     padded: bool = False
+    truncated: bool = False
 
     @property
     def frames_per_second(self) -> Fraction:
         """Frames of the spectrogram that a second makes."""
         return Fraction(1000, self.hop_ms)
 
+    def heard(self, seconds: Fraction) -> Fraction:
+        """Return the seconds of a sound that are read."""
+        return min(seconds, Fraction(self.chunk_seconds)) if self.truncated else seconds
+
     def frames(self, seconds: Fraction) -> int:
         """Return the frames of a sound."""
-        return math.ceil(seconds * self.frames_per_second)
+        return math.ceil(self.heard(seconds) * self.frames_per_second)
 
     def chunks(self, seconds: Fraction) -> int:
         """Return the chunks that it is read in."""
-        return math.ceil(seconds / self.chunk_seconds)
+        return math.ceil(self.heard(seconds) / self.chunk_seconds)
 
 
 @named_record

@@ -71,6 +71,13 @@ def test_a_preset_is_what_its_config_says(name: str) -> None:
     )  # fmt: skip
 
 
+def test_command_r_states_its_context_in_a_key_of_its_own() -> None:
+    path = CONFIGS / "command-r-v01.json"
+    data = json.loads(path.read_text("utf-8"))
+    assert data["max_position_embeddings"] == 8192
+    assert load(path).max_context == load("command-r-v01").max_context == data["model_max_length"]
+
+
 def test_falcon_7b_has_one_key_value_head_whatever_num_kv_heads_says() -> None:
     mixer = load(CONFIGS / "falcon-7b.json").stack[0].layer[0].attention
     assert getattr(mixer, "n_kv_heads", None) == 1

@@ -61,5 +61,19 @@ def test_unknown_ones_are_not_guessed(quantised: dict[str, Any]) -> None:
     assert scheme_of(quantised) is None
 
 
-def test_experts_in_a_format_of_their_own_are_not_guessed() -> None:
-    assert scheme_of({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp4") is None
+# deepseek-ai/DeepSeek-V4-Flash, with "expert_dtype": "fp4"
+V4 = {"quant_method": "fp8", "fmt": "e4m3", "scale_fmt": "ue8m0", "weight_block_size": [128, 128]}
+
+
+def test_deepseek_v4_keeps_its_experts_in_four_bits() -> None:
+    assert scheme_of(V4, "fp4") == "deepseek-v4-mxfp4"
+    assert weight_forms("deepseek-v4-mxfp4").name == "deepseek-v4-mxfp4"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expert_dtype"),
+    [({}, "fp8"), ({}, 4), ({"scale_fmt": None}, "fp4"), ({"weight_block_size": [32, 32]}, "fp4"),
+     ({"quant_method": "modelopt"}, "fp4")],
+)  # fmt: skip
+def test_experts_in_another_format_of_their_own_are_not_guessed(changes: dict[str, Any], expert_dtype: object) -> None:
+    assert scheme_of(V4 | changes, expert_dtype) is None

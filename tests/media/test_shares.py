@@ -121,6 +121,14 @@ def test_what_is_left_of_a_context_is_text() -> None:
     assert found.parts[-1].tokens == 1000 - 258
 
 
+def test_sound_that_is_cut_off_is_said() -> None:
+    model = catalog.load("qwen2-audio-7b")
+    (whole, _), (cut, _) = (media(model, read(audio=text)) for text in ("30s", "45s"))
+    assert cut.notes == ("qwen2-audio-7b: the first 30 s of a sound are heard, the rest is cut off",)
+    assert whole.notes == ()
+    assert cut.inputs[0].encoder_flops == whole.inputs[0].encoder_flops
+
+
 def test_transcribing_is_charged_by_chunks() -> None:
     model = catalog.load("whisper-large-v3")
     found, setting = media(model, read(audio="75s"))

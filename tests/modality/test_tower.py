@@ -74,6 +74,17 @@ def test_a_second_of_sound_is_a_hundred_frames() -> None:
     assert catalog.load("qwen2-audio-7b").tower[0].audio(Fraction(1)).tokens == 25
 
 
+def test_a_tower_that_reads_one_chunk_cuts_off_the_rest() -> None:
+    """Qwen2AudioProcessor pads and truncates to 30 s; VoxtralProcessor does not truncate."""
+    cut, whole = (catalog.load(name).tower[0] for name in ("qwen2-audio-7b", "voxtral-mini-3b"))
+    assert (cut.sound, whole.sound) == (Sound(truncated=True), Sound(padded=True))
+    for seconds, tokens in ((20, 500), (30, 750), (45, 750)):
+        heard = cut.audio(Fraction(seconds))
+        assert (heard.tiles, heard.positions, heard.tokens) == (1, 1500, tokens)
+    heard = whole.audio(Fraction(45))
+    assert (heard.tiles, heard.tokens) == (2, 750)
+
+
 @pytest.mark.parametrize(
     ("name", "millions"),
     [

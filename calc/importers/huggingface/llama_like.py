@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from calc.embedding import Embedding, Head, NormSpec
 from calc.importers.huggingface.blocks import LAYER_NORM, tied
 from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, masks
@@ -243,7 +245,7 @@ def _cohere(config: Config, layers: list[Mask], rotated: list[bool] | None = Non
         qk_norm="layer" if config.flag("use_qk_norm", default=False) else None,
         qk_norm_over="each_head",
     )
-    return decoder(
+    model = decoder(
         config,
         mixer,
         feed_forward(config, bias=False),
@@ -253,3 +255,5 @@ def _cohere(config: Config, layers: list[Mask], rotated: list[bool] | None = Non
         rotated=rotated,
         head=Head(tied=tied(config), scaled=_differs(config, "logit_scale")),
     )
+    stated = config.optional_size("model_max_length")  # Command R: its max_position_embeddings is no limit
+    return replace(model, max_context=stated) if stated else model

@@ -12,9 +12,9 @@ def scheme_of(quantised: Mapping[str, Any], expert_dtype: object = None) -> str 
     >>> scheme_of({"quant_method": "fp8", "weight_block_size": [128, 128]})
     'deepseek-fp8'
     """
-    if expert_dtype is not None:
-        return None  # experts in a format of their own, which the rest of the file does not describe
     method = str(quantised.get("quant_method", "")).lower()
+    if expert_dtype is not None:
+        return "deepseek-v4-mxfp4" if _deepseek_v4(method, quantised, expert_dtype) else None
     if method in ("fp8", "fbgemm_fp8"):
         block = quantised.get("weight_block_size")
         return "fp8-linear" if block is None else "deepseek-fp8" if block == [128, 128] else None
@@ -30,6 +30,12 @@ def scheme_of(quantised: Mapping[str, Any], expert_dtype: object = None) -> str 
         packed = {"nvfp4-pack-quantized": "nvfp4-linear", "mxfp4-pack-quantized": _linear("mxfp4", "bf16")}
         return packed.get(str(quantised.get("format")))
     return None
+
+
+def _deepseek_v4(method: str, quantised: Mapping[str, Any], expert_dtype: object) -> bool:
+    """Tell whether it is DeepSeek-V4's file; experts in any other format of their own are not described by theirs."""
+    blocks = quantised.get("weight_block_size") == [128, 128] and quantised.get("scale_fmt") == "ue8m0"
+    return method == "fp8" and blocks and expert_dtype == "fp4"
 
 
 def _linear(form: str, rest: str) -> str:

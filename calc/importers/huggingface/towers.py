@@ -257,7 +257,7 @@ def voxtral(config: Config, model: Model) -> Model:
     )
     names = {"heads": "num_attention_heads", "layers": "num_hidden_layers", "network": "intermediate_size"}
     audio.ignore("vocab_size", "scale_embedding", "attention_bias", "head_dim", "num_key_value_heads")
-    return _with(model, _whisper(audio, d_model, projector, padded=True, final=LAYER_NORM, **names))
+    return _with(model, _whisper(audio, d_model, projector, padded=True, truncated=False, final=LAYER_NORM, **names))
 
 
 def qwen2_audio(config: Config, model: Model) -> Model:
@@ -267,7 +267,8 @@ def qwen2_audio(config: Config, model: Model) -> Model:
     projector = Projector(n_merged=2, pooled=True, norm=LAYER_NORM, norm_over="token", bias=True, d_out=model.d_model)
     names = {"heads": "encoder_attention_heads", "layers": "encoder_layers", "network": "encoder_ffn_dim"}
     audio.ignore("scale_embedding")
-    return _with(model, _whisper(audio, audio.size("d_model"), projector, padded=False, final=None, **names))
+    d_model = audio.size("d_model")
+    return _with(model, _whisper(audio, d_model, projector, padded=False, truncated=True, final=None, **names))
 
 
 def _whisper(
@@ -279,6 +280,7 @@ def _whisper(
     layers: str,
     network: str,
     padded: bool,
+    truncated: bool,
     final: NormSpec | None,
 ) -> Tower:
     """Return Whisper's encoder as a tower."""
@@ -297,7 +299,7 @@ def _whisper(
         final_norm=final,
         projector=(projector,),
         # two frames of 10 ms to a position
-        sound=Sound(chunk_seconds=positions // 50, padded=padded),
+        sound=Sound(chunk_seconds=positions // 50, padded=padded, truncated=truncated),
     )
 
 
