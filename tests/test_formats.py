@@ -77,7 +77,7 @@ def test_three_readings_of_a_size(name: str) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_whole_blocks_cost_the_nominal_bits(name: str) -> None:
     form = dtype(name)
-    beside = form.tensor_bits // 8 + (4 * 1024 if form.group == 0 else 0)
+    beside = form.tensor_bits // 8 + (1024 * form.overhead_bits // 8 if form.group == 0 else 0)
     assert form.stored(1024, 4096) == form.bytes(1024 * 4096) + beside
 
 
