@@ -322,7 +322,7 @@ def read_bytes(block: Block, operation: Operation, reads: Number, forms: Forms) 
 
 
 def form_of(block: Block, operation: Operation, forms: Forms) -> Format:
-    """Return the number format of an operation's matrix; of a scheme that tells layers apart, in the first of them.
+    """Return the number format of an operation's matrix; of a scheme that tells layers apart, in most of them.
 
     Raises:
         SpecError: a scheme that does not know the model that is stored.
@@ -335,8 +335,11 @@ def form_of(block: Block, operation: Operation, forms: Forms) -> Format:
     tensor = _tensor(block, operation, weight, forms.blocks)
     if forms.by_layer and block.positions:
         peers = _peers(operation.name, block, forms.blocks)
-        first = _places([block])[0]
-        tensor = replace(tensor, index=peers.index(first), number=len(peers), layer=first)
+        chosen = [
+            forms.choose(replace(tensor, index=peers.index(place), number=len(peers), layer=place))
+            for place in _places([block])
+        ]
+        return FORMATS[max(dict.fromkeys(chosen), key=chosen.count)]
     return FORMATS[forms.choose(tensor)]
 
 
