@@ -186,11 +186,33 @@ MINICPM3_4B: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("data", "total"),
-    [(EXAONE_4_32B, 32_003_216_384), (HUNYUAN_A13B, 80_393_183_232), (MINICPM3_4B, 4_073_875_968)],
-    ids=["LGAI-EXAONE/EXAONE-4.0-32B", "tencent/Hunyuan-A13B", "openbmb/MiniCPM3-4B"],
-)
+LATE = [0, 0, 0, *[1] * 57]
+MINIMAX_M3: dict[str, Any] = {
+    "model_type": "minimax_m3", "architectures": ["MiniMaxM3ForCausalLM"], "hidden_size": 6144,
+    "intermediate_size": 3072, "moe_intermediate_size": 3072, "dense_intermediate_size": 12_288,
+    "shared_intermediate_size": 3072, "n_shared_experts": 1, "num_hidden_layers": 60, "num_attention_heads": 64,
+    "num_key_value_heads": 4, "head_dim": 128, "rotary_dim": 64, "partial_rotary_factor": 0.5, "vocab_size": 200_064,
+    "hidden_act": "swigluoai", "swiglu_alpha": 1.702, "swiglu_limit": 7.0, "num_local_experts": 128,
+    "num_experts_per_tok": 4, "moe_layer_freq": LATE, "first_k_dense_replace": 3, "scoring_func": "sigmoid",
+    "routed_scaling_factor": 2.0, "use_routing_bias": True, "use_qk_norm": True, "qk_norm_type": "per_head",
+    "use_gemma_norm": True, "attention_output_gate": False, "num_mtp_modules": 7, "num_nextn_predict_layers": 1,
+    "sparse_attention_config": {
+        "sparse_attention_freq": LATE, "sparse_block_size": 128, "sparse_disable_index_value": LATE,
+        "sparse_index_dim": 128, "sparse_init_block": 0, "sparse_local_block": 1, "sparse_num_index_heads": 4,
+        "sparse_score_type": "max", "sparse_topk_blocks": 16, "use_sparse_attention": True,
+    },
+    "tie_word_embeddings": False,
+}  # fmt: skip
+
+FILES: list[tuple[str, dict[str, Any], int]] = [
+    ("LGAI-EXAONE/EXAONE-4.0-32B", EXAONE_4_32B, 32_003_216_384),
+    ("tencent/Hunyuan-A13B-Instruct", HUNYUAN_A13B, 80_393_183_232),
+    ("openbmb/MiniCPM3-4B", MINICPM3_4B, 4_073_875_968),
+    ("MiniMaxAI/MiniMax-M3", MINIMAX_M3, 426_174_572_928),
+]
+
+
+@pytest.mark.parametrize(("data", "total"), [row[1:] for row in FILES], ids=[row[0] for row in FILES])
 def test_published_files_that_say_more_or_less_than_their_class(data: dict[str, Any], total: int) -> None:
     found = from_config(data, name="model", origin="config.json")
     assert found.model.params().total == total  # as transformers counts

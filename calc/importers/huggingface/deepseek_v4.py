@@ -35,7 +35,7 @@ def deepseek_v4(config: Config) -> Model:
     def layer(kind: tuple[str, bool]) -> Layer:
         return Layer(attention=mixers[kind[0]], ffn=networks[kind[1]], norm=RMS, hyper=hyper)
 
-    without_mtp(config, "they join tokens with several residual streams")
+    without_mtp(config, "tokens are joined with several residual streams")
     stack = fold(list(zip(kinds, hashed, strict=True)), layer)
     return assemble(config, d_model=width(config), stack=stack, final_norm=RMS)
 

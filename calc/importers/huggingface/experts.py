@@ -144,7 +144,7 @@ PREDICTING: Final = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidd
 def predicting(config: Config) -> int:
     """Return how many modules for multi-token prediction the file states; a class default says nothing of a file."""
     config.ignore(*PREDICTING)
-    return config.count(*PREDICTING, default=0) if config.states(*PREDICTING) else 0
+    return max((config.count(key) for key in PREDICTING if config.states(key)), default=0)
 
 
 def with_mtp(config: Config, model: Model, *, stored: bool, layer: Layer | None = None) -> Model:
@@ -159,9 +159,9 @@ def with_mtp(config: Config, model: Model, *, stored: bool, layer: Layer | None 
     return replace(model, mtp=MTP(modules=modules, layer=last, stores_embedding=stored, stores_head=stored))
 
 
-def without_mtp(config: Config, why: str = "their structure is not known") -> None:
+def without_mtp(config: Config, why: str = "structure not known") -> None:
     """Say that modules for multi-token prediction are left out, where the file has any."""
     modules = predicting(config)
     if modules:
         are = "module for multi-token prediction is" if modules == 1 else "modules for multi-token prediction are"
-        config.note(f"{modules} {are} not counted: {why}")
+        config.note(f"{modules} {are} not counted ({why})")

@@ -20,6 +20,8 @@ _ELSEWHERE = (
     "speech_config",
     "vq_config",
     "code_predictor_config",
+    "img_processor",
+    "embd_layer",
 )
 
 
