@@ -56,6 +56,12 @@ DEEPSEEK = {
     "moe_layer_freq": 1, "norm_topk_prob": False, "scoring_func": "softmax", "aux_loss_alpha": 0.001,
 }  # fmt: skip
 
+MIMO = {
+    "model_type": "mimo", **sizes(4096, 11_008, 36, 32, 151_680, 8), "head_dim": 128, "attention_bias": True,
+    "sliding_window": 32_768, "max_window_layers": 32, "use_sliding_window": False, "use_mrope": False,
+    "num_nextn_predict_layers": 1,
+}  # fmt: skip
+
 COUNTS: list[tuple[str, dict[str, Any], int]] = [
     ("internlm/internlm2-7b", INTERNLM, 7_737_708_544),
     # README.md of baichuan-inc/Baichuan-13B-Base states both
@@ -89,6 +95,7 @@ SAME: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("InternLM 2", INTERNLM, {**INTERNLM, **LLAMA}),
     ("InternLM 1", {**INTERNLM, "model_type": "internlm", "bias": True}, {**INTERNLM, **LLAMA, "attention_bias": True}),
     ("Baichuan", BAICHUAN, {**BAICHUAN, **LLAMA}),
+    ("MiMo", MIMO, {**MIMO, "model_type": "qwen2"}),
     ("Qwen", QWEN, {**QWEN, "model_type": "qwen2", "intermediate_size": 11_008, "num_key_value_heads": 32}),
     (
         "GLM-4",
@@ -115,6 +122,13 @@ def test_layer_norms_and_linear_biases_tell_orion_and_the_large_baichuan_from_ll
 def test_a_module_of_ling_that_predicts_a_token() -> None:
     model = read({**LING, "num_nextn_predict_layers": 1}).model
     assert model.params().total + parameters(model.mtp_blocks()).total == 17_083_504_896  # the same code
+
+
+def test_a_module_of_mimo_that_predicts_a_token() -> None:
+    found = read(MIMO)
+    layer = 4096 * (2 * 4096 + 2 * 1024 + 3 * 11_008 + 2) + 4096 + 2 * 1024
+    assert parameters(found.model.mtp_blocks()).total == layer + 2 * 4096**2 + 3 * 4096  # MiMoMTPLayers
+    assert not [note for note in found.notes if note.startswith("not understood")]
 
 
 def test_the_first_ling_has_softmax_scores_and_no_bias() -> None:

@@ -21,6 +21,7 @@ from calc.importers.huggingface.experts import (
     sparse_layers,
     with_mtp,
 )
+from calc.importers.huggingface.llama_like import qwen2
 from calc.importers.huggingface.reader import Config
 from calc.model import Layer, Model
 
@@ -101,6 +102,12 @@ def qwen(config: Config) -> Model:
     mixer = attention(config, qkv_bias=True, o_bias=False, head_dim=config.optional_size("kv_channels"))
     model = decoder(config, mixer, DenseFFN(d_ff=inner, activation="silu", gated=True), head=_head(config))
     return replace(model, max_context=config.optional_size("max_position_embeddings", "seq_length"))
+
+
+def mimo(config: Config) -> Model:
+    """Read MiMo-7B: Qwen 2 with modules that predict further tokens."""
+    config.ignore("attention_bias", "use_mrope")
+    return with_mtp(config, qwen2(config), stored=False)
 
 
 def chatglm(config: Config) -> Model:

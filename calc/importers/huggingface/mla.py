@@ -178,6 +178,7 @@ def glm_moe_dsa(config: Config) -> Model:
     kinds = config.choices("indexer_types", length=n_layers, known=("full", "shared"))
     if kinds is None:
         kinds = _index_pattern(config, n_layers)
+    config.ignore("index_topk_freq", "index_skip_topk_offset", "index_share_for_mtp_iteration", "moe_router_dtype")
     sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
     fields = {**latent(config), **indexer(config)}
 

@@ -18,11 +18,11 @@ def scheme_of(quantised: Mapping[str, Any], expert_dtype: object = None) -> str 
     if expert_dtype is not None:
         return None  # experts in a format of their own, which the rest of the file does not describe
     method = str(quantised.get("quant_method", "")).lower()
-    if method == "fbgemm_fp8":
-        return _linear("fp8-channel", "bf16")
-    if method == "fp8":
+    if method in ("fp8", "fbgemm_fp8"):
         block = quantised.get("weight_block_size")
-        return "fp8-linear" if block is None else "deepseek-fp8" if block == [128, 128] else None
+        if block is None:
+            return "fp8-linear" if method == "fp8" else _named("fp8-channel")
+        return "deepseek-fp8" if block == [128, 128] else None
     if method == "mxfp4":
         return "gpt-oss-mxfp4"
     if method in ("awq", "gptq"):

@@ -195,6 +195,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("beside:orion", "orion"),
     ("beside:minicpm", "minicpm"),
     ("beside:qwen", "qwen"),
+    ("beside:mimo", "mimo"),
     ("beside:chatglm", "chatglm"),
     ("beside:deepseek", "deepseek"),
     ("beside:bailing_moe", "bailing_moe bailing_moe_v2"),

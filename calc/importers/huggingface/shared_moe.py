@@ -127,6 +127,10 @@ def exaone_moe(config: Config) -> Model:
     """Read EXAONE MoE: three window layers to one full; full layers among windows are not rotated."""
     window = config.optional_size("sliding_window")
     layers = masks(config, depth(config), window, lambda index: (index + 1) % 4 != 0)
+    config.ignore("sliding_window_pattern", "first_last_k_dense_replace", "scoring_func", "topk_method")
+    without_mtp(config)
+    listed = config.items("is_moe_layer", length=depth(config))
+    rule = (lambda index: bool(listed[index])) if listed else leading(config, "first_k_dense_replace")
     moe = experts(
         config,
         shared=shared_width(config, "num_shared_experts"),
@@ -139,7 +143,7 @@ def exaone_moe(config: Config) -> Model:
         attention(config, qkv_bias=False, o_bias=False, qk_norm="rms"),
         moe,
         dense=lambda: network(config),
-        sparse=sparse_layers(config, leading(config, "first_k_dense_replace")),
+        sparse=sparse_layers(config, rule),
         layer_masks=layers,
         rotated=[window is None or mask.kind == "window" for mask in layers],
     )
