@@ -19,7 +19,7 @@ Peak: TypeAlias = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8",
 PEAKS: Final = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4")
 _MULTIPLIED_AS: Final = {
     "fp8-tensor": "fp8", "fp8-block128": "fp8", "fp8-g128": "fp8", "mxfp8": "fp8", "mxfp6": "fp6", "mxfp4": "fp4",
-    "nvfp4": "fp4", "int8-channel": "int8", "fp8-channel": "fp8",
+    "nvfp4": "fp4", "int8-channel": "int8",
 }  # fmt: skip
 """Formats whose elements the matrix units multiply as they are; every other one is unpacked to one of these first."""
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from calc.embedding import Embedding, Head, NormSpec
 from calc.importers.huggingface.blocks import LAYER_NORM, tied
-from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, masks
-from calc.importers.huggingface.reader import Config, shown
+from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, local_layers, masks
+from calc.importers.huggingface.reader import Config
 from calc.masks import Mask
 from calc.model import Model
 
@@ -184,7 +182,7 @@ def olmo3(config: Config) -> Model:
 def exaone4(config: Config) -> Model:
     """Read EXAONE 4: norms after each part, queries and keys by head; full layers among windows are not rotated."""
     window = config.optional_size("sliding_window")
-    layers = masks(config, depth(config), window, _local_layers(config, bool(window)))
+    layers = masks(config, depth(config), window, local_layers(config, bool(window)))
     return decoder(
         config,
         attention(config, qkv_bias=False, o_bias=False, qk_norm="rms"),
@@ -193,21 +191,6 @@ def exaone4(config: Config) -> Model:
         layer_masks=layers,
         rotated=[window is None or mask.kind == "window" for mask in layers],
     )
-
-
-def _local_layers(config: Config, windows: bool) -> Callable[[int], bool]:
-    """Return which layers have windows: all but every n-th, or by letters (``LLLG``), of which the last is full."""
-    pattern = config.data.get("sliding_window_pattern")
-    config.ignore("sliding_window_pattern")
-    if config.states("layer_types") or not windows:
-        return lambda _: False
-    if not isinstance(pattern, str):
-        every = config.size("sliding_window_pattern", default=4)
-        return lambda index: (index + 1) % every != 0
-    if not pattern or set(pattern) - {"L", "G"}:
-        raise config.error(f"{config.path}sliding_window_pattern = {shown(pattern)} is not of the letters L and G")
-    last = depth(config) - 1
-    return lambda index: index < last and pattern[index % len(pattern)] == "L"
 
 
 def stablelm(config: Config) -> Model:
