@@ -363,7 +363,9 @@ def _weight_bytes(block: Block, operation: Operation, weight: Weight, forms: For
 
 
 def tensors(blocks: Iterable[Block]) -> Iterator[tuple[Block, Tensor, int]]:
-    """Yield every stored tensor once a layer, in its table, with its elements: what a scheme is asked about.
+    """Yield every tensor once a layer, in its table, with its elements: what a scheme is asked about.
+
+    A tied one of a layer, which another form of its attention reads, has none; tables tied outside are left out.
 
     Raises:
         SpecError: more layers than a rule that looks at each of them can take.
@@ -372,7 +374,7 @@ def tensors(blocks: Iterable[Block]) -> Iterator[tuple[Block, Tensor, int]]:
     for block in blocks:
         for operation in block.operations:
             for weight in operation.weights:
-                if weight.tied:
+                if weight.tied and not block.positions:
                     continue
                 tensor, size = _tensor(block, operation, weight, blocks), weight.total(block.letters)
                 for layer in _places([block]) if block.positions else [-1]:

@@ -120,7 +120,8 @@ PUBLISHED: list[tuple[str, str, dict[str, Any], str, float]] = [
         "deepseek-v3",
         NVFP4 | {"exclude_modules": ["lm_head", "model.layers.61*", *layers(61, *(f"self_attn.{one}" for one in MLA))]},
         "ffn=nvfp4,attention=nvfp4,attention.q_a_proj=bf16,attention.q_nope=bf16,attention.q_rope=bf16,"
-        "attention.kv_a_proj=bf16,attention.k_rope=bf16,attention.k_b=bf16,attention.v_b=bf16,rest=bf16",
+        "attention.kv_a_proj=bf16,attention.k_rope=bf16,attention.k_b=bf16,attention.v_b=bf16,attention.q_absorbed=bf16,"
+        "attention.values=bf16,rest=bf16",
         386.38,
     ),
     (
@@ -210,6 +211,19 @@ def test_a_head_that_is_not_left_out_is_a_matrix_like_others() -> None:
     }
     scheme = "ffn=int4-g32-sym,attention=int4-g32-sym,attention.q_proj@0=bf16,head=int4-g32-sym,rest=bf16"
     assert read("llama-3-8b", quantised).model.weights_dtype == scheme
+
+
+def test_gptq_says_whether_the_head_is_packed() -> None:
+    quantised = {"quant_method": "gptq", "bits": 4, "group_size": 128, "lm_head": True}
+    assert read("llama-3-8b", quantised).model.weights_dtype.endswith("head=int4-g128,rest=fp16")
+    assert read("llama-3-8b", quantised | {"lm_head": False}).model.weights_dtype == "int4-linear"
+
+
+def test_nothing_left_out_is_the_head_too_unless_it_is_the_table_of_tokens() -> None:
+    groups = {"group_0": {"targets": ["Linear"], "weights": INT4}}
+    quantised = {"quant_method": "compressed-tensors", "config_groups": groups, "ignore": []}
+    assert "head=int4-g32-sym" in read("llama-3-8b", quantised).model.weights_dtype
+    assert "head" not in read("llama-3.2-1b", quantised).model.weights_dtype
 
 
 def test_gptq_leaves_out_by_expressions() -> None:

@@ -40,7 +40,8 @@ def weights_of(quantised: Mapping[str, Any], expert_dtype: object, model: Model)
     if base is None:
         return None
     excluded = [] if named and again else left_out(quantised)
-    if not named and not excluded:
+    whole_head = not named and _packs_head(quantised)
+    if not (named or excluded or whole_head):
         return Weights(base)
     own = [(form, Names(names)) for form, names in named]
     left = Names(excluded)
@@ -48,7 +49,6 @@ def weights_of(quantised: Mapping[str, Any], expert_dtype: object, model: Model)
     if not isinstance(forms, Scheme):
         return Weights(base)
     rest = forms.choose(_VECTOR)
-    whole_head = not named and quantised.get("quant_method") == "compressed-tensors" and "ignore" in quantised
 
     def form(block: Block, tensor: Tensor) -> str:
         kept = left.hold(block, tensor)
@@ -65,6 +65,13 @@ def weights_of(quantised: Mapping[str, Any], expert_dtype: object, model: Model)
     missed = [entry for names in (left, *(names for _, names in own)) for entry in names.missed(model.n_layers)]
     notes = (_unmet(missed),) if missed else ()
     return Weights(scheme_text(found, base, rest), notes)
+
+
+def _packs_head(quantised: Mapping[str, Any]) -> bool:
+    """Tell whether the output projection is a matrix like others, unless it is named: GPTQ's files say so outright."""
+    return quantised.get("lm_head") is True or (
+        quantised.get("quant_method") == "compressed-tensors" and isinstance(quantised.get("ignore"), list)
+    )
 
 
 def _unmet(entries: list[str]) -> str:
