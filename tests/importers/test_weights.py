@@ -300,3 +300,15 @@ def test_layers_are_written_as_runs() -> None:
     assert runs([0, 2]) == "0+2"
     assert runs([5, 3, 1]) == "1-5/2"
     assert runs([0, 3, 7, 11, 15, 16, 17]) == "0+3-15/4+16-17"
+
+
+def test_expressions_that_could_take_forever_are_not_tried() -> None:
+    hostile = ["re:(x+)+$", "re:(.*)*self", "re:" + ".*" * 9 + "q_proj", "model.layers" + "*" * 9 + "x"]
+    found = read("llama-3-8b", NVFP4 | {"ignore": hostile})
+    assert found.model.weights_dtype == "nvfp4-linear"
+    assert any("not found" in note for note in found.notes)
+
+
+def test_expressions_with_a_layer_mean_that_layer() -> None:
+    found = read("llama-3-8b", NVFP4 | {"ignore": [r"re:.*layers\.3\.mlp\..*", r"re:.*layers\.31\.self_attn.*"]})
+    assert found.model.weights_dtype == "ffn=nvfp4,ffn@3=bf16,attention=nvfp4,attention@31=bf16,rest=bf16"

@@ -139,10 +139,10 @@ class Names:
 
     def _read(self, text: str) -> None:
         if text.startswith("re:"):
-            try:
-                self.patterns.setdefault("", []).append((re.compile(text[3:]).match, text))
-            except re.error:
-                return  # never met, which the account says
+            found = _expression(text[3:])
+            where = _LAYER_IN_EXPRESSION.search(text)
+            if found:  # others are never met, which the account says
+                self.patterns.setdefault(where[1] if where else "", []).append((found.match, text))
             return
         name = text.removesuffix(".weight")
         where = _LAYER.search(name)
@@ -152,6 +152,8 @@ class Names:
         short = name[where.start() :].strip(".") if where else name
         if "*" not in short:
             self.plain[short] = text
+            return
+        if short.count("*") > _MOST_REPEATS:
             return
         layer = where[1] if where and not short.startswith(f"layers.{where[1]}*") else ""
         self.patterns.setdefault(layer, []).append((re.compile(_glob(short)).fullmatch, text))
@@ -177,6 +179,10 @@ class Names:
 
 
 _LAYER: Final = re.compile(r"(?:^|\.)(?:layers|blocks|h|block)\.(\d+)(?=\.|\*?$)")
+_LAYER_IN_EXPRESSION: Final = re.compile(r"layers\\\.(\d+)\\\.")
+_MOST_REPEATS: Final = 6
+_REPEAT: Final = re.compile(r"(?<!\\)[*+{]")
+_REPEATED_GROUP: Final = re.compile(r"\)[*+{]")
 _EXPERT: Final = re.compile(r"experts\.\d+")
 
 
@@ -191,6 +197,16 @@ def _pieces(name: str) -> tuple[str, ...]:
     """Return every run of whole parts of a path; experts are as good as their first."""
     parts = name.split(".")
     return tuple(".".join(parts[i:j]) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1))
+
+
+def _expression(text: str) -> re.Pattern[str] | None:
+    """Compile a file's regular expression; None where it is none, or one that can take forever on a short name."""
+    if len(_REPEAT.findall(text)) > _MOST_REPEATS or _REPEATED_GROUP.search(text):
+        return None
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError, RecursionError):
+        return None
 
 
 def _glob(text: str) -> str:
