@@ -168,11 +168,21 @@ FORMATS: Final[dict[str, Format]] = {
         Format("fp8-block128", 8, 128, 32, "DeepSeek-V3, arXiv:2412.19437 §3.3.2: 128 × 128 blocks, fp32", rows=128),
         Format("fp8-block128-e8m0", 8, 128, 8, "DeepSeek-V4: 128 × 128 blocks, scale E8M0 of OCP MX v1.0", rows=128),
         Format("fp8-g128", 8, 128, 32, "DeepSeek-V3, arXiv:2412.19437 §3.3.2: tiles of 1 × 128, fp32 scale"),
+        Format(
+            "fp8-channel", 8, 0, 32, source="compressed-tensors float-quantized, strategy channel; fp32 scale per row"
+        ),
         Format("int8-channel", 8, 0, 32, "LLM.int8(), arXiv:2208.07339 §2.1: fp32 scale per row"),
         Format("int4-g128", 4, 128, 16 + 4, "GPTQ, arXiv:2210.17323; AWQ, arXiv:2306.00978: fp16 scale, 4-bit zero"),
         Format("int4-g64", 4, 64, 16 + 4, "as int4-g128 in groups of 64"),
         Format("int4-g32", 4, 32, 16 + 16, "KIVI, arXiv:2402.02750 §4.1: groups of 32, fp16 scale and zero point"),
         Format("int4-g32-sym", 4, 32, 16, "compressed-tensors pack-quantized, symmetric: groups of 32, bf16 scale"),
+        Format("int4-g32-packed", 4, 32, 16 + 4, "as int4-g128 in groups of 32"),
+        Format("int4-g64-sym", 4, 64, 16, "as int4-g32-sym in groups of 64"),
+        Format("int4-g128-sym", 4, 128, 16, "as int4-g32-sym in groups of 128"),
+        Format("int4-channel", 4, 0, 16, "compressed-tensors pack-quantized, strategy channel; 16-bit scale per row"),
+        Format("int8-g128", 8, 128, 16 + 8, "GPTQ, arXiv:2210.17323, with 8 bits: fp16 scale, 8-bit zero"),
+        Format("int8-g32-sym", 8, 32, 16, "as int4-g32-sym with 8 bits"),
+        Format("int8-g128-sym", 8, 128, 16, "as int4-g128-sym with 8 bits"),
         Format("int2-g32", 2, 32, 16 + 16, "KIVI, arXiv:2402.02750 §4.1"),
         # 4 + 8/64 + 32/(64 · 256) = 4.127 bits
         Format("nf4", 4, 64, 8, "QLoRA, arXiv:2305.14314 §3, double quantisation", outer=256, outer_bits=32, flat=True),

@@ -5,7 +5,8 @@ A scheme looks at one stored tensor at a time – its part, its operation, its s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -31,6 +32,19 @@ class Tensor(Record):
     group_size: int = 1
     n_experts: int = 0
     tied: bool = False
+    layer: int = -1
+    """Its layer, counted from 0; −1 outside the stack, and for schemes that do not tell layers apart."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that it has, the closest first."""
+        special = (("vectors", self.vector), ("experts", self.expert), ("shared", self.shared), (self.part, True))
+        return tuple(role for role, true in special if true)
+
+    @property
+    def shared(self) -> bool:
+        """Whether it belongs to the experts that every token uses, or to the network beside the routed ones."""
+        return self.part == "ffn" and self.operation.startswith("shared_")
 
     @property
     def linear(self) -> bool:
@@ -213,18 +227,24 @@ SCHEMES: dict[str, Scheme] = {
 
 MAX_LAYERS = 10_000
 
-ROLES = (*PARTS, "experts", "vectors", "rest")
+ROLES = (*PARTS, "experts", "shared", "vectors", "rest")
+_TERM = re.compile(r"(?P<role>[^.@]*)(\.(?P<operation>\w+))?(@(?P<layers>.*))?")
+_RUN = re.compile(r"(\d{1,5})(?:-(\d{1,5})(?:/(\d{1,5}))?)?")
 
 
 def weight_forms(name: str, blocks: Iterable[Block] = ()) -> Forms:
-    """Find a number format, a named scheme, or read ``role=format,...``; the roles are parts, experts, vectors, rest.
+    """Find a number format, a named scheme, or read ``role=format,...``.
 
-    A format is that of every tensor, down to the norms. ``vectors`` are biases, scales and the like; ``rest`` is
-    everything that no other role names. GGUF types may be written without ``gguf-``.
+    A format is that of every tensor, down to the norms. The roles are parts, ``experts`` (routed), ``shared`` (experts
+    or a network beside them), ``vectors`` (biases, scales and the like) and ``rest``: everything that no other role
+    names. A role may be narrowed to an operation and to layers, counted from 0: ``attention.o_proj``, ``ffn@1-124``,
+    ``attention@3-47/4+50``; the narrowest term of the closest role decides. GGUF types may be written without
+    ``gguf-``.
 
     Raises:
         UnknownName: no such format, scheme or role.
-        SpecError: roles that leave some tensor without a format. Bytes are counted of a scheme that knows ``blocks``.
+        SpecError: roles that leave some tensor without a format, layers that are none. Bytes are counted of a scheme
+            that knows ``blocks``.
 
     >>> weight_forms("experts=mxfp4,rest=bf16").name
     'experts=mxfp4,rest=bf16'
@@ -241,21 +261,60 @@ def weight_forms(name: str, blocks: Iterable[Block] = ()) -> Forms:
     raise UnknownName("dtype", name, [*FORMATS, *SCHEMES])
 
 
+@record
+class Term(Record):
+    """One term of a scheme by roles: to whom it gives a format."""
+
+    role: str
+    operation: str
+    layers: tuple[range, ...]
+    form: str
+
+    @property
+    def narrowness(self) -> tuple[bool, bool]:
+        """What decides among terms of one role: an operation before layers, both before either."""
+        return (bool(self.operation), bool(self.layers))
+
+    def takes(self, tensor: Tensor) -> bool:
+        """Tell whether it gives this tensor, which has its role, a format."""
+        named = not self.operation or tensor.operation == self.operation
+        return named and (not self.layers or any(tensor.layer in run for run in self.layers))
+
+
 def _by_role(text: str, blocks: tuple[Block, ...]) -> Scheme:
-    forms: dict[str, str] = {}
-    for term in text.split(","):
-        role, _, form = (piece.strip() for piece in term.partition("="))
-        if role not in ROLES:
-            raise UnknownName("role of weights", role, ROLES)
-        forms[role] = dtype(form).name
-    if "rest" not in forms:
+    terms: dict[str, list[Term]] = {}
+    for written in text.split(","):
+        term = _term(written)
+        terms.setdefault(term.role, []).append(term)
+    ends = [term for term in terms.get("rest", ()) if not (term.operation or term.layers)]
+    if not ends:
         raise SpecError(f"{text!r} gives no format for the rest: add rest=bf16")
+    for role in terms:
+        terms[role].sort(key=lambda term: term.narrowness, reverse=True)
 
     def choose(tensor: Tensor) -> str:
-        special = ("vectors", tensor.vector), ("experts", tensor.expert), (tensor.part, True)
-        return next((forms[role] for role, true in special if true and role in forms), forms["rest"])
+        fitting = (term.form for role in (*tensor.roles, "rest") for term in terms.get(role, ()) if term.takes(tensor))
+        return next(fitting)
 
-    return Scheme(text, choose, "given by role", blocks=blocks)
+    by_layer = any(term.layers for role in terms.values() for term in role)
+    return Scheme(text, choose, "given by role", by_layer=by_layer, blocks=blocks)
+
+
+def _term(text: str) -> Term:
+    whom, _, form = (piece.strip() for piece in text.partition("="))
+    found = _TERM.fullmatch(whom)
+    if not found or found["role"] not in ROLES:
+        raise UnknownName("role of weights", found["role"] if found else whom, ROLES)
+    layers = tuple(_run(run) for run in found["layers"].split("+")) if found["layers"] is not None else ()
+    return Term(found["role"], found["operation"] or "", layers, dtype(form).name)
+
+
+def _run(text: str) -> range:
+    found = _RUN.fullmatch(text.strip())
+    if not found:
+        raise SpecError(f"layers {text!r} are not written as 3, 3-47 or 3-47/4")
+    first, last, step = found.groups()
+    return range(int(first), int(last or first) + 1, int(step or 1) or 1)
 
 
 def stored_bytes(blocks: Iterable[Block], forms: Forms) -> Number:
@@ -280,7 +339,7 @@ def read_bytes(block: Block, operation: Operation, reads: Number, forms: Forms) 
 
 
 def form_of(block: Block, operation: Operation, forms: Forms) -> Format:
-    """Return the number format of an operation's matrix; of a scheme that tells layers apart, in the first of them.
+    """Return the number format of an operation's matrix; of a scheme that tells layers apart, in most of them.
 
     Raises:
         SpecError: a scheme that does not know the model that is stored.
@@ -293,7 +352,11 @@ def form_of(block: Block, operation: Operation, forms: Forms) -> Format:
     tensor = _tensor(block, operation, weight, forms.blocks)
     if forms.by_layer and block.positions:
         peers = _peers(operation.name, block, forms.blocks)
-        tensor = replace(tensor, index=peers.index(_places([block])[0]), number=len(peers))
+        chosen = [
+            forms.choose(replace(tensor, index=peers.index(place), number=len(peers), layer=place))
+            for place in _places([block])
+        ]
+        return FORMATS[max(dict.fromkeys(chosen), key=chosen.count)]
     return FORMATS[forms.choose(tensor)]
 
 
@@ -311,9 +374,28 @@ def _weight_bytes(block: Block, operation: Operation, weight: Weight, forms: For
     peers = _peers(operation.name, block, forms.blocks)
     total: Number = 0
     for position in _places([block]):
-        place = replace(tensor, index=peers.index(position), number=len(peers))
+        place = replace(tensor, index=peers.index(position), number=len(peers), layer=position)
         total = total + FORMATS[forms.choose(place)].stored(rows, columns, matrices)
     return total
+
+
+def tensors(blocks: Iterable[Block]) -> Iterator[tuple[Block, Tensor, int]]:
+    """Yield every tensor once a layer, in its table, with its elements: what a scheme is asked about.
+
+    A tied one of a layer, which another form of its attention reads, has none; tables tied outside are left out.
+
+    Raises:
+        SpecError: more layers than a rule that looks at each of them can take.
+    """
+    blocks = tuple(blocks)
+    for block in blocks:
+        for operation in block.operations:
+            for weight in operation.weights:
+                if weight.tied and not block.positions:
+                    continue
+                tensor, size = _tensor(block, operation, weight, blocks), weight.total(block.letters)
+                for layer in _places([block]) if block.positions else [-1]:
+                    yield block, replace(tensor, layer=layer), size
 
 
 def _tensor(block: Block, operation: Operation, weight: Weight, blocks: tuple[Block, ...]) -> Tensor:

@@ -15,7 +15,7 @@ import calc
 from calc.errors import SpecError, UnknownName
 from calc.formats import FORMATS, dtype
 from calc.model import Model
-from calc.schemes import SCHEMES, stored_bytes, weight_forms
+from calc.schemes import SCHEMES, form_of, stored_bytes, weight_forms
 from calc.units import GIB
 
 BITS = {
@@ -78,7 +78,7 @@ def test_three_readings_of_a_size(name: str) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_whole_blocks_cost_the_nominal_bits(name: str) -> None:
     form = dtype(name)
-    beside = form.tensor_bits // 8 + (4 * 1024 if form.group == 0 else 0)
+    beside = form.tensor_bits // 8 + (1024 * form.overhead_bits // 8 if form.group == 0 else 0)
     assert form.stored(1024, 4096) == form.bytes(1024 * 4096) + beside
 
 
@@ -191,6 +191,29 @@ def test_roles_take_precedence_from_vectors_over_experts_to_parts() -> None:
     assert model.weight_bytes("head=fp32,rest=bf16") == base + 2 * 512 * 256
 
 
+def test_roles_are_narrowed_to_operations_and_layers() -> None:
+    model = toy(ffn=MOE | {"d_shared": 64})
+    base = model.weight_bytes("rest=bf16")
+    layer, shared = 4 * 3 * 256 * 300, 3 * 256 * 64
+    assert model.weight_bytes("shared=fp8,rest=bf16") == base - 10 * shared
+    assert model.weight_bytes("ffn=fp8,rest=bf16") == base - 10 * (layer + shared)
+    assert model.weight_bytes("ffn@0-8/2=fp8,rest=bf16") == base - 5 * (layer + shared)
+    assert model.weight_bytes("experts@3+7-9=fp8,rest=bf16") == base - 4 * layer
+    assert model.weight_bytes("experts.down_proj=fp8,rest=bf16") == base - 10 * layer // 3
+    assert model.weight_bytes("experts.down_proj@0=fp8,rest=bf16") == base - layer // 3
+    # operations before layers, both before either, the closest role before all
+    assert model.weight_bytes("experts.down_proj=bf16,experts@0=fp8,rest=bf16") == base - 2 * layer // 3
+    assert model.weight_bytes("experts=bf16,ffn@0-9=fp8,rest=bf16") == base - 10 * shared
+    assert model.weight_bytes("rest=bf16,rest@0=fp8") < base
+
+
+def test_most_layers_say_what_a_kernel_multiplies_in() -> None:
+    blocks = toy(ffn={"kind": "dense", "gated": True, "d_ff": 512}).blocks()
+    block = next(block for block in blocks if block.name == "ffn")
+    forms = weight_forms("ffn@1-8=fp8-channel,rest=bf16", blocks)
+    assert form_of(block, block.operations[0], forms).name == "fp8-channel"
+
+
 def test_rows_that_do_not_fit_a_block_fall_back_as_in_llama_cpp() -> None:
     dense = {"kind": "dense", "gated": True}
     fits, falls = toy(ffn=dense | {"d_ff": 512}), toy(ffn=dense | {"d_ff": 544})
@@ -241,6 +264,10 @@ def test_a_size_as_a_formula_has_the_same_value(name: str, experts: int) -> None
         ("q4_k_x", "did you mean"),
         ("experts=mxfp4", "gives no format for the rest"),
         ("banana=bf16,rest=bf16", "no role of weights named 'banana'"),
+        ("ffn.=bf16,rest=bf16", "no role of weights named"),
+        ("ffn@1..3=fp8,rest=bf16", "layers '1..3' are not written as"),
+        ("ffn@=fp8,rest=bf16", "layers '' are not written as"),
+        ("rest@0=fp8", "gives no format for the rest"),
         ("experts=bf17,rest=bf16", "no dtype named 'bf17'"),
     ],
 )

@@ -25,7 +25,7 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights-dtype",
         help="Format of the weights (bf16, fp8, mxfp4), a scheme (deepseek-fp8, q4_k_m), or formats by role "
-        "(experts=mxfp4,rest=bf16).  [default: as published]",
+        "(experts=mxfp4,rest=bf16), of layers and operations, too (ffn@1-30=fp8).  [default: as published]",
     ),
 ]
 CacheOption = Annotated[

@@ -93,10 +93,20 @@ def test_an_estimate_spans_the_ranges_that_it_states() -> None:
 
 @pytest.mark.parametrize(
     ("name", "millions"),
-    [("deepseek-v3", 13_463), ("glm-4.5", 5_539), ("glm-4.6", 3_988)],
+    [
+        ("deepseek-v3", 13_463),
+        ("glm-4.5", 5_539),
+        ("glm-4.6", 3_988),
+        ("qwen3.5-0.8b", 20),
+        ("qwen3.5-122b-a10b", 2_523),
+        ("nemotron-3-super-120b-a12b", 2_942),
+    ],
 )
 def test_modules_for_multi_token_prediction_make_up_the_size_on_the_hub(name: str, millions: int) -> None:
-    """685B, 358B and 357B on the hub: the model, and the module with or without the vocabulary's tables again."""
+    """685B, 358B and 357B on the hub: the model, and the module with or without the vocabulary's tables again.
+
+    Qwen3.5 and Nemotron 3 share the tables: qwen3_5_mtp.py and nemotron_h_mtp.py of vLLM.
+    """
     model = catalog.load(name)
     assert parameters(model.mtp_blocks()).total // 10**6 == millions
 
@@ -153,3 +163,91 @@ def test_an_alias_is_read_as_the_type_that_it_copies() -> None:
     data = read("kimi-k2")
     plain = bare(imported(data))
     assert plain == bare(imported(data | {"model_type": "kimi_k2"}))
+
+
+EXAONE_4_32B: dict[str, Any] = {
+    "model_type": "exaone4", "architectures": ["Exaone4ForCausalLM"], "hidden_size": 5120, "intermediate_size": 27_392,
+    "num_hidden_layers": 64, "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128,
+    "vocab_size": 102_400, "sliding_window": 4096, "sliding_window_pattern": "LLLG",
+    "layer_types": [*["sliding_attention"] * 3, "full_attention"] * 16, "tie_word_embeddings": False,
+}  # fmt: skip
+HUNYUAN_A13B: dict[str, Any] = {
+    "model_type": "hunyuan_v1_moe", "architectures": ["HunYuanMoEV1ForCausalLM"], "hidden_size": 4096,
+    "intermediate_size": 3072, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "attention_head_dim": 128, "head_dim": 128, "vocab_size": 128_167, "num_experts": 64, "moe_topk": [8] * 32,
+    "num_shared_expert": [1] * 32, "moe_intermediate_size": [3072] * 32, "moe_layer_num_skipped": 0,
+    "use_mixed_mlp_moe": True, "use_qk_norm": True, "use_cla": False, "tie_word_embeddings": True,
+}  # fmt: skip
+MINICPM3_4B: dict[str, Any] = {
+    "model_type": "minicpm3", "architectures": ["MiniCPM3ForCausalLM"], "hidden_size": 2560, "num_hidden_layers": 62,
+    "num_attention_heads": 40, "num_key_value_heads": 40, "intermediate_size": 6400, "vocab_size": 73_448,
+    "q_lora_rank": 768, "kv_lora_rank": 256, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32,
+    "dim_model_base": 256, "scale_depth": 1.4, "scale_emb": 12,
+}  # fmt: skip
+
+
+LATE = [0, 0, 0, *[1] * 57]
+MINIMAX_M3: dict[str, Any] = {
+    "model_type": "minimax_m3", "architectures": ["MiniMaxM3ForCausalLM"], "hidden_size": 6144,
+    "intermediate_size": 3072, "moe_intermediate_size": 3072, "dense_intermediate_size": 12_288,
+    "shared_intermediate_size": 3072, "n_shared_experts": 1, "num_hidden_layers": 60, "num_attention_heads": 64,
+    "num_key_value_heads": 4, "head_dim": 128, "rotary_dim": 64, "partial_rotary_factor": 0.5, "vocab_size": 200_064,
+    "hidden_act": "swigluoai", "swiglu_alpha": 1.702, "swiglu_limit": 7.0, "num_local_experts": 128,
+    "num_experts_per_tok": 4, "moe_layer_freq": LATE, "first_k_dense_replace": 3, "scoring_func": "sigmoid",
+    "routed_scaling_factor": 2.0, "use_routing_bias": True, "use_qk_norm": True, "qk_norm_type": "per_head",
+    "use_gemma_norm": True, "attention_output_gate": False, "num_mtp_modules": 7, "num_nextn_predict_layers": 1,
+    "sparse_attention_config": {
+        "sparse_attention_freq": LATE, "sparse_block_size": 128, "sparse_disable_index_value": LATE,
+        "sparse_index_dim": 128, "sparse_init_block": 0, "sparse_local_block": 1, "sparse_num_index_heads": 4,
+        "sparse_score_type": "max", "sparse_topk_blocks": 16, "use_sparse_attention": True,
+    },
+    "tie_word_embeddings": False,
+}  # fmt: skip
+
+FILES: list[tuple[str, dict[str, Any], int]] = [
+    ("LGAI-EXAONE/EXAONE-4.0-32B", EXAONE_4_32B, 32_003_216_384),
+    ("tencent/Hunyuan-A13B-Instruct", HUNYUAN_A13B, 80_393_183_232),
+    ("openbmb/MiniCPM3-4B", MINICPM3_4B, 4_073_875_968),
+    ("MiniMaxAI/MiniMax-M3", MINIMAX_M3, 426_174_572_928),
+]
+
+
+@pytest.mark.parametrize(("data", "total"), [row[1:] for row in FILES], ids=[row[0] for row in FILES])
+def test_published_files_that_say_more_or_less_than_their_class(data: dict[str, Any], total: int) -> None:
+    found = from_config(data, name="model", origin="config.json")
+    assert found.model.params().total == total  # as transformers counts
+    assert not [note for note in found.notes if note.startswith("not understood")]
+
+
+def test_letters_and_types_of_layers_say_the_same() -> None:
+    lettered = {key: value for key, value in EXAONE_4_32B.items() if key != "layer_types"}
+    assert imported(lettered).stack == imported(EXAONE_4_32B).stack
+    with pytest.raises(ConfigError, match="is not of the letters L and G"):
+        imported(lettered | {"sliding_window_pattern": "LLLX"})
+
+
+def test_sizes_that_differ_between_layers_are_refused() -> None:
+    with pytest.raises(ConfigError, match="moe_topk differs from layer to layer"):
+        imported(HUNYUAN_A13B | {"moe_topk": [*[8] * 31, 4]})
+
+
+def test_a_mixture_without_shared_experts() -> None:
+    alone = imported(HUNYUAN_A13B | {"use_mixed_mlp_moe": False})
+    assert imported(HUNYUAN_A13B).params().total - alone.params().total == 32 * 3 * 4096 * 3072
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("deepseek-v4-flash", {}),
+        ("minimax-m2.5", {"num_mtp_modules": 3, "use_mtp": True}),
+        ("kimi-linear-48b-a3b", {"num_nextn_predict_layers": 1}),
+        ("qwen3.5-27b", {"mtp_num_hidden_layers": 2}),
+        ("qwen3.5-27b", {"mtp_use_dedicated_embeddings": True}),
+        ("nemotron-3-super-120b-a12b", {"mtp_hybrid_override_pattern": "*EM"}),
+    ],
+)
+def test_prediction_modules_of_unknown_structure_are_said_to_be_left_out(name: str, changes: dict[str, Any]) -> None:
+    found = from_config(changed(name, **changes), name=name, origin="config.json")
+    assert found.model.mtp is None
+    assert len([note for note in found.notes if "for multi-token prediction" in note and "not counted" in note]) == 1

@@ -39,7 +39,7 @@ MODULES = (
     "moe", "shared_moe", "llama4", "mla", "deepseek_v4", "hybrid", "lfm", "recurrent", "gemma_next", "zamba",
 )  # fmt: skip
 OURS = sorted(kind for kind, target in FAMILIES.items() if target.partition(":")[0] in MODULES)
-ALIASES = {"kimi_k2", "minimax_text_01"}
+ALIASES = {"kimi_k2", "minimax_text_01", "minimax_m1", "minimax_m3"}
 """Types of published files that transformers does not have: they are read as another type's."""
 PARTS = {"qwen3_vl_moe_text"}
 """Text models that are built inside a multimodal one alone (``test_towers_oracle``)."""

@@ -9,13 +9,27 @@ import pytest
 from calc.importers.huggingface.quantised import scheme_of
 from calc.schemes import weight_forms
 
+
+def linear(form: str, rest: str = "bf16") -> str:
+    return f"attention={form},ffn={form},vectors={rest},rest={rest}"
+
+
+def compressed(**weights: Any) -> dict[str, Any]:
+    """Return a file of compressed-tensors whose matrices all have one format."""
+    group = {"targets": ["Linear"], "weights": {"symmetric": True, **weights}}
+    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}
+
+
 KNOWN: list[tuple[dict[str, Any], str]] = [
     # deepseek-ai/DeepSeek-V3
     (
         {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]},
         "deepseek-fp8",
     ),
-    ({"quant_method": "fbgemm_fp8"}, "fp8-linear"),
+    (
+        {"quant_method": "fbgemm_fp8"},
+        "attention=fp8-channel,ffn=fp8-channel,vectors=bf16,rest=bf16",
+    ),
     # openai/gpt-oss-120b
     ({"modules_to_not_convert": ["lm_head"], "quant_method": "mxfp4"}, "gpt-oss-mxfp4"),
     ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}, "int4-linear"),
@@ -35,7 +49,26 @@ KNOWN: list[tuple[dict[str, Any], str]] = [
         "attention=nf4-single,ffn=nf4-single,vectors=bf16,rest=bf16",
     ),
     ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "nvfp4-linear"),
+    ({"quant_algo": "FP8", "producer": {"name": "modelopt"}}, "fp8-linear"),
+    ({"quant_method": "modelopt", "quant_algo": "FP8_PB_WO"}, linear("fp8-block128")),
+    ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, linear("int4-g128-sym")),
+    ({"quant_method": "gptq", "bits": 8, "group_size": 128}, linear("int8-g128", "fp16")),
+    ({"quant_method": "gptq", "bits": 4, "group_size": 32}, linear("int4-g32-packed", "fp16")),
+    ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, "int8-linear"),
+    (
+        {"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig"}}},
+        linear("fp8-channel"),
+    ),
     ({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}, "nvfp4-linear"),
+    (compressed(num_bits=4, type="int", strategy="group", group_size=32), linear("int4-g32-sym")),
+    (compressed(num_bits=4, type="int", strategy="group", group_size=128, symmetric=False), linear("int4-g128")),
+    (compressed(num_bits=4, type="int", strategy="channel"), linear("int4-channel")),
+    (compressed(num_bits=8, type="int", strategy="channel"), "int8-linear"),
+    (compressed(num_bits=8, type="float", strategy="channel"), linear("fp8-channel")),
+    (compressed(num_bits=8, type="float", strategy="tensor"), "fp8-linear"),
+    (compressed(num_bits=8, type="float", strategy="block", block_structure=[128, 128]), linear("fp8-block128")),
+    (compressed(num_bits=4, type="float", strategy="tensor_group", group_size=16), "nvfp4-linear"),
+    (compressed(num_bits=4, type="float", strategy="group", group_size=32), linear("mxfp4")),
 ]
 
 
@@ -55,6 +88,13 @@ def test_known_checkpoints(quantised: dict[str, Any], scheme: str) -> None:
         {"quant_method": "awq", "bits": 4, "group_size": [128]},
         {"quant_method": "bitsandbytes", "load_in_4bit": True},
         {"quant_method": "compressed-tensors", "format": "pack-quantized"},
+        {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"},
+        {"quant_method": "torchao", "quant_type": "int4_weight_only"},
+        compressed(num_bits=3, type="int", strategy="group", group_size=128),
+        compressed(num_bits=8, type="float", strategy="block", block_structure=[64, 64]),
+        compressed(num_bits=4, type="int", strategy="group", group_size=[128]),
+        compressed(num_bits="4", type="float", strategy="tensor_group", group_size=16),
+        {"quant_method": "compressed-tensors", "config_groups": {"group_0": None}},
     ],
 )
 def test_unknown_ones_are_not_guessed(quantised: dict[str, Any]) -> None:

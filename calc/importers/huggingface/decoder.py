@@ -10,7 +10,7 @@ from calc.attention.gqa import GQA
 from calc.embedding import Embedding, Head, NormSpec
 from calc.ffn.dense import DenseFFN
 from calc.importers.huggingface.blocks import RMS, activation, assemble, fold, head_size
-from calc.importers.huggingface.reader import Config
+from calc.importers.huggingface.reader import Config, shown
 from calc.masks import Causal, Chunk, Mask, Window
 from calc.model import Layer, Model, Parallel, Placement
 
@@ -95,6 +95,21 @@ def masks(
         return [_mask(config, kind, window) for kind in kinds]
     local = Window(window=window) if window else Causal()
     return [local if is_local(index) else Causal() for index in range(n_layers)]
+
+
+def local_layers(config: Config, windows: bool) -> Callable[[int], bool]:
+    """Return which layers have windows: all but every n-th, or by letters (``LLLG``), of which the last is full."""
+    pattern = config.data.get("sliding_window_pattern")
+    config.ignore("sliding_window_pattern")
+    if config.states("layer_types") or not windows:
+        return lambda _: False
+    if not isinstance(pattern, str):
+        every = config.size("sliding_window_pattern", default=4)
+        return lambda index: (index + 1) % every != 0
+    if not pattern or set(pattern) - {"L", "G"}:
+        raise config.error(f"{config.path}sliding_window_pattern = {shown(pattern)} is not of the letters L and G")
+    last = depth(config) - 1
+    return lambda index: index < last and pattern[index % len(pattern)] == "L"
 
 
 def _mask(config: Config, kind: str, window: int | None) -> Mask:

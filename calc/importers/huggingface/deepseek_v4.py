@@ -10,7 +10,7 @@ from calc.ffn.moe import MoE
 from calc.hyper import HyperConnection
 from calc.importers.huggingface.blocks import RMS, assemble, fold
 from calc.importers.huggingface.decoder import depth, width
-from calc.importers.huggingface.experts import experts, factor, shared_width
+from calc.importers.huggingface.experts import experts, factor, shared_width, without_mtp
 from calc.importers.huggingface.reader import Config
 from calc.model import Layer, Model
 
@@ -35,6 +35,7 @@ def deepseek_v4(config: Config) -> Model:
     def layer(kind: tuple[str, bool]) -> Layer:
         return Layer(attention=mixers[kind[0]], ffn=networks[kind[1]], norm=RMS, hyper=hyper)
 
+    without_mtp(config, "tokens are joined with several residual streams")
     stack = fold(list(zip(kinds, hashed, strict=True)), layer)
     return assemble(config, d_model=width(config), stack=stack, final_norm=RMS)
 

@@ -40,15 +40,10 @@ def experts(config: Config, *, d_expert: int | None = None, shared: int | None =
     """Return the experts; ``shared`` is the width of all shared experts together, if there are any."""
     if "activation" not in structure:
         structure["activation"] = activation(config, "hidden_act")
-    return MoE(
-        **{
-            "n_experts": one_size(config, *EXPERTS),
-            "n_active_experts": one_size(config, *CHOSEN),
-            "d_expert": d_expert or one_size(config, *EXPERT_WIDTH),
-            "d_shared": shared or None,
-            **structure,
-        }
-    )
+    for field, keys in (("n_experts", EXPERTS), ("n_active_experts", CHOSEN)):
+        if field not in structure:
+            structure[field] = one_size(config, *keys)
+    return MoE(d_expert=d_expert or one_size(config, *EXPERT_WIDTH), d_shared=shared or None, **structure)
 
 
 def shared_width(config: Config, *keys: str) -> int:
@@ -142,13 +137,31 @@ def sparse_decoder(
     )
 
 
-def with_mtp(config: Config, model: Model, *, stored: bool) -> Model:
-    """Add the modules for multi-token prediction, where the file has any: the last layer's kind each.
+PREDICTING: Final = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+"""Keys of how many modules for multi-token prediction a checkpoint holds."""
+
+
+def predicting(config: Config) -> int:
+    """Return how many modules for multi-token prediction the file states; a class default says nothing of a file."""
+    config.ignore(*PREDICTING)
+    return max((config.count(key) for key in PREDICTING if config.states(key)), default=0)
+
+
+def with_mtp(config: Config, model: Model, *, stored: bool, layer: Layer | None = None) -> Model:
+    """Add the modules for multi-token prediction, where the file has any: the last layer's kind each, or ``layer``.
 
     ``stored``: whether checkpoints of this family repeat the vocabulary's tables in them, which no key says.
     """
-    modules = config.count("num_nextn_predict_layers", default=0)
+    modules = predicting(config)
     if not modules:
         return model
-    last = model.stack[-1].layer[-1]
+    last = layer or model.stack[-1].layer[-1]
     return replace(model, mtp=MTP(modules=modules, layer=last, stores_embedding=stored, stores_head=stored))
+
+
+def without_mtp(config: Config, why: str = "structure not known") -> None:
+    """Say that modules for multi-token prediction are left out, where the file has any."""
+    modules = predicting(config)
+    if modules:
+        are = "module for multi-token prediction is" if modules == 1 else "modules for multi-token prediction are"
+        config.note(f"{modules} {are} not counted ({why})")

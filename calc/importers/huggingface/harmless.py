@@ -28,7 +28,7 @@ _NAMES: Final = """
     original_max_position_embeddings use_mem_eff_path time_step_limit time_step_min time_step_max time_step_floor
     neftune_noise_alpha unsloth_version unsloth_fixed ollama name title
     partial_rotary_factor query_pre_attn_scalar attention_multiplier embedding_multiplier final_w_init_variance_scale
-    relative_attention_max_distance num_image_tokens
+    relative_attention_max_distance num_image_tokens aux_loss_alpha seq_aux
 """
 
 NAMES: Final = frozenset(_NAMES.split())

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from calc.attention import Attention
+from calc.attention.gqa import GQA
 from calc.attention.kda import KimiDelta
 from calc.attention.lightning import Lightning
 from calc.attention.mla import MLA
@@ -23,8 +24,11 @@ from calc.importers.huggingface.experts import (
     leading,
     network,
     one_size,
+    predicting,
     shared_width,
     sparse_layers,
+    with_mtp,
+    without_mtp,
 )
 from calc.importers.huggingface.mixers import (
     BAMBA,
@@ -173,7 +177,7 @@ def nemotron_h(config: Config) -> Model:
     d_model = width(config)
     config.ignore("expand", "mamba_hidden_act", "moe_shared_expert_overlap", "n_shared_experts", "use_mamba_kernels")
     config.ignore("attention_head_dim", "time_step_rank")
-    config.ignore("sliding_window", "mtp_layers_block_type", "mtp_hybrid_override_pattern", "num_nextn_predict_layers")
+    config.ignore("sliding_window")
     bias = config.flag("mlp_bias", default=False)
     act = activation(config, "mlp_hidden_act")
 
@@ -201,7 +205,19 @@ def nemotron_h(config: Config) -> Model:
     if "mlp" not in kinds:
         config.ignore("intermediate_size")
     stack = fold(kinds, lambda kind: makers[kind]())
-    return assemble(config, d_model=d_model, stack=stack, final_norm=RMS)
+    model = assemble(config, d_model=d_model, stack=stack, final_norm=RMS)
+    return _nemotron_mtp(config, model, makers)
+
+
+def _nemotron_mtp(config: Config, model: Model, makers: Mapping[str, Callable[[], Layer]]) -> Model:
+    """Add the module that predicts further tokens: attention and experts under a norm each, which are one layer."""
+    pattern = config.data.get("mtp_hybrid_override_pattern", config.data.get("mtp_layers_block_type"))
+    config.ignore("mtp_layers_block_type", "mtp_hybrid_override_pattern")
+    if pattern not in ("*E", ["attention", "moe"], ["full_attention", "moe"]):
+        without_mtp(config)
+        return model
+    layer = Layer(attention=makers[FULL]().attention, ffn=makers["moe"]().ffn, norm=RMS)
+    return with_mtp(config, model, stored=False, layer=layer)
 
 
 def _qwen_mixers(config: Config) -> dict[str, Callable[[], Attention]]:
@@ -209,7 +225,7 @@ def _qwen_mixers(config: Config) -> dict[str, Callable[[], Attention]]:
     config.refuse("attention_bias")
     if config.data.get("attn_output_gate") is False:
         raise config.error(f"{config.path}attn_output_gate = false is not supported for {config.model_type}")
-    config.ignore("attn_output_gate", "mamba_ssm_dtype", "mtp_num_hidden_layers", "mtp_use_dedicated_embeddings")
+    config.ignore("attn_output_gate", "mamba_ssm_dtype")
     return {
         FULL: lambda: attention(config, rotary=0.25, qk_norm="rms", output_gate="element"),
         RECURRENT: lambda: gated_delta(config),
@@ -240,7 +256,21 @@ def qwen3_next(config: Config) -> Model:
 def qwen3_5(config: Config) -> Model:
     """Read Qwen3.5: Qwen3-Next's mixers and a dense network."""
     config.ignore("mlp_only_layers")
-    return mixed(config, _qwen_kinds(config), _qwen_mixers(config), {False: lambda: network(config)})
+    model = mixed(config, _qwen_kinds(config), _qwen_mixers(config), {False: lambda: network(config)})
+    return _qwen_mtp(config, model)
+
+
+def _qwen_mtp(config: Config, model: Model) -> Model:
+    """Add the module that predicts a further token: a layer with full attention.
+
+    Several would share the map that joins state and token, as in no published model.
+    """
+    layer = next((layer for layer in model.kinds_of_layer() if isinstance(layer.attention, GQA)), None)
+    tables = config.flag("mtp_use_dedicated_embeddings", default=False)
+    if layer is None or tables or predicting(config) > 1:
+        without_mtp(config)
+        return model
+    return with_mtp(config, model, stored=False, layer=layer)
 
 
 def qwen3_5_moe(config: Config) -> Model:
@@ -251,7 +281,8 @@ def qwen3_5_moe(config: Config) -> Model:
         shared = config.size("shared_expert_intermediate_size")
         return experts(config, shared=shared, shared_gate=True, normalised=True)
 
-    return mixed(config, _qwen_kinds(config), _qwen_mixers(config), {True: routed}, [True] * depth(config))
+    model = mixed(config, _qwen_kinds(config), _qwen_mixers(config), {True: routed}, [True] * depth(config))
+    return _qwen_mtp(config, model)
 
 
 def lara_mini(config: Config) -> Model:
@@ -307,7 +338,8 @@ def kimi_linear(config: Config) -> Model:
 
     kinds = layer_kinds(config, "layer_types", n_layers, rule)
     config.ignore("mla_use_nope", "head_dim", "moe_router_activation_func", "use_grouped_topk", "moe_layer_freq")
-    config.ignore("num_nextn_predict_layers", "topk_method")
+    config.ignore("topk_method")
+    without_mtp(config)
 
     def recurrent() -> KimiDelta:
         head_dim = _either(inner, "head_dim", config, "linear_head_dim")
@@ -326,7 +358,8 @@ def bailing_hybrid(config: Config) -> Model:
     """Read Ling 2.5: Kimi delta attention with whole gate maps, latent attention with gates in every n-th layer."""
     n_layers = depth(config)
     kinds = layer_kinds(config, "layer_types", n_layers, every(config.size("layer_group_size", default=6)))
-    config.ignore("kda_safe_gate", "kda_lower_bound", "short_conv_kernel_size", "num_nextn_predict_layers")
+    config.ignore("kda_safe_gate", "kda_lower_bound", "short_conv_kernel_size")
+    without_mtp(config)
     config.ignore("mtp_loss_scaling_factor", "head_dim")
 
     def recurrent() -> KimiDelta:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from calc.errors import ConfigError, SpecError, UnknownName
-from calc.importers.huggingface.quantised import scheme_of
 from calc.importers.huggingface.reader import Config, class_defaults, shown
 from calc.importers.huggingface.registry import FAMILIES, TEXT_OF, TOWERS, adapter, near, towers
+from calc.importers.huggingface.weights import weights_of
 from calc.model import Model
 from calc.records import Record, record
 from calc.units import dtype
@@ -20,6 +20,8 @@ _ELSEWHERE = (
     "speech_config",
     "vq_config",
     "code_predictor_config",
+    "img_processor",
+    "embd_layer",
 )
 
 
@@ -48,7 +50,7 @@ def from_config(data: dict[str, Any], *, name: str, origin: str) -> Imported:
     config = _text_model(data, origin)
     try:
         model = _with_towers(adapter(config.model_type)(config), config, data)
-        form = _weights_dtype(config, data)
+        form = _weights_dtype(config, data, model)
     except SpecError as error:
         raise config.error(str(error)) from None
     unread = config.unread()
@@ -132,13 +134,15 @@ def _unknown(model_type: str, origin: str) -> ConfigError:
     return ConfigError(f"model_type {shown(model_type)} is not known{advice} ({origin})")
 
 
-def _weights_dtype(config: Config, data: dict[str, Any]) -> str:
+def _weights_dtype(config: Config, data: dict[str, Any], model: Model) -> str:
     """Return the format of the stored weights: the quantised one where it is known, else the stated one."""
     quantised = data.get("quantization_config", config.data.get("quantization_config"))
     if isinstance(quantised, dict):
-        scheme = scheme_of(quantised, data.get("expert_dtype", config.data.get("expert_dtype")))
-        if scheme:
-            return scheme
+        weights = weights_of(quantised, data.get("expert_dtype", config.data.get("expert_dtype")), model)
+        if weights:
+            for note in weights.notes:
+                config.note(note)
+            return weights.scheme
         method = str(quantised.get("quant_method", "unknown"))
         config.note(f"quantised with {method[:40]}: weight bytes are those of the unquantised format")
     stated = next((x[key] for x in (config.data, data) for key in ("dtype", "torch_dtype") if x.get(key)), None)

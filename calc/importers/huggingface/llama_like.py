@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from calc.embedding import Embedding, Head, NormSpec
 from calc.importers.huggingface.blocks import LAYER_NORM, tied
-from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, masks
+from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, local_layers, masks
 from calc.importers.huggingface.reader import Config
 from calc.masks import Mask
 from calc.model import Model
@@ -184,9 +184,7 @@ def olmo3(config: Config) -> Model:
 def exaone4(config: Config) -> Model:
     """Read EXAONE 4: norms after each part, queries and keys by head; full layers among windows are not rotated."""
     window = config.optional_size("sliding_window")
-    every = config.size("sliding_window_pattern", default=4) if window else 1
-    config.ignore("sliding_window_pattern")
-    layers = masks(config, depth(config), window, lambda index: (index + 1) % every != 0)
+    layers = masks(config, depth(config), window, local_layers(config, bool(window)))
     return decoder(
         config,
         attention(config, qkv_bias=False, o_bias=False, qk_norm="rms"),

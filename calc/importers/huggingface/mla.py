@@ -37,7 +37,7 @@ def latent(config: Config, **structure: Any) -> dict[str, Any]:
         "kv_lora_rank": config.size("kv_lora_rank"),
         "qk_nope_head_dim": config.size("qk_nope_head_dim"),
         "qk_rope_head_dim": config.size("qk_rope_head_dim"),
-        "v_head_dim": config.size("v_head_dim"),
+        "v_head_dim": structure.pop("v_head_dim", 0) or config.size("v_head_dim"),
         "bias": config.flag("attention_bias", default=False),
         **structure,
     }
@@ -63,7 +63,10 @@ def minicpm3(config: Config) -> Model:
     """Read MiniCPM3: as Youtu, with constants on embedding, residuals and logits."""
     config.ignore("scale_depth", "dim_model_base")
     ffn = feed_forward(config, bias=config.flag("mlp_bias", default=False))
-    layer = Layer(attention=MLA(**latent(config)), ffn=ffn, norm=RMS, residual_scaled=True)
+    # the class derives what its files do not say
+    each = config.divided(width(config), "hidden_size", config.size("num_attention_heads"), "num_attention_heads")
+    mixer = MLA(**latent(config, v_head_dim=config.size("v_head_dim", default=each)))
+    layer = Layer(attention=mixer, ffn=ffn, norm=RMS, residual_scaled=True)
     return assemble(
         config,
         d_model=width(config),
@@ -175,6 +178,7 @@ def glm_moe_dsa(config: Config) -> Model:
     kinds = config.choices("indexer_types", length=n_layers, known=("full", "shared"))
     if kinds is None:
         kinds = _index_pattern(config, n_layers)
+    config.ignore("index_topk_freq", "index_skip_topk_offset", "index_share_for_mtp_iteration", "moe_router_dtype")
     sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
     fields = {**latent(config), **indexer(config)}
 

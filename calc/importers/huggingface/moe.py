@@ -14,9 +14,9 @@ from calc.importers.huggingface.experts import (
     experts,
     factor,
     network,
-    one_size,
     sparse_decoder,
     sparse_layers,
+    without_mtp,
 )
 from calc.importers.huggingface.reader import Config
 from calc.masks import Mask
@@ -43,7 +43,9 @@ def minimax_m2(config: Config) -> Model:
     mixer = replace(mixer, rotary_dim=rotated) if rotated else mixer
     if not config.flag("use_routing_bias", default=True):
         raise config.error(f"use_routing_bias = false is not supported for {config.model_type}")
-    config.ignore("scoring_func")
+    config.ignore("scoring_func", "attn_type_list", "mtp_transformer_layers", "use_mtp")
+    config.refuse("shared_intermediate_size", 0)
+    without_mtp(config)
     moe = experts(config, d_expert=config.size("intermediate_size"), **SIGMOID)
     return sparse_decoder(config, mixer, moe)
 
@@ -232,13 +234,24 @@ def gpt_oss(config: Config) -> Model:
 
 
 def hunyuan_v1_moe(config: Config) -> Model:
-    """Read Hunyuan-A13B: a shared network as wide as an expert."""
+    """Read Hunyuan-A13B: shared experts beside the others; its files repeat sizes for each layer."""
     config.refuse("use_cla")
+    config.refuse("moe_layer_num_skipped", 0)
+    config.ignore(
+        "attention_head_dim", "moe_drop_tokens", "moe_random_routing_dropped_token", "norm_type", "cla_share_factor"
+    )
     chosen = _same_for_all(config, "moe_topk", "num_experts_per_tok")
-    inner = config.size("intermediate_size")
-    n_experts = one_size(config, "num_experts", "num_local_experts")
-    moe = experts(config, n_experts=n_experts, n_active_experts=chosen, d_expert=inner, shared=inner, normalised=True)
-    return sparse_decoder(config, attention(config, qk_norm="rms"), moe)
+    inner = _same_for_all(config, "intermediate_size")
+    shared = config.states("num_shared_expert") and _same_for_all(config, "num_shared_expert")
+    moe = experts(
+        config,
+        n_active_experts=chosen,
+        d_expert=_same_for_all(config, "moe_intermediate_size") if config.states("moe_intermediate_size") else inner,
+        shared=inner * (shared or 1) if config.flag("use_mixed_mlp_moe", default=True) else None,
+        normalised=True,
+    )
+    norm = "rms" if config.flag("use_qk_norm", default=True) else None
+    return sparse_decoder(config, attention(config, qk_norm=norm), moe)
 
 
 def _same_for_all(config: Config, *keys: str) -> int:
@@ -247,7 +260,7 @@ def _same_for_all(config: Config, *keys: str) -> int:
     Raises:
         ConfigError: layers differ.
     """
-    key = next((key for key in keys if config.data.get(key) is not None), keys[0])
+    key = next((key for key in keys if config.states(key)), keys[0])
     if not isinstance(config.data.get(key), list):
         return config.size(key)
     values = config.items(key, length=depth(config)) or []

@@ -11,6 +11,7 @@ from calc.attention.gqa import GQA
 from calc.attention.msa import MSA
 from calc.embedding import Embedding, Head, NormSpec
 from calc.ffn import FeedForward
+from calc.ffn.dense import DenseFFN
 from calc.importers.huggingface.blocks import RMS, tied
 from calc.importers.huggingface.decoder import attention, depth, masks
 from calc.importers.huggingface.experts import (
@@ -25,6 +26,7 @@ from calc.importers.huggingface.experts import (
     sparse_decoder,
     sparse_layers,
     with_mtp,
+    without_mtp,
 )
 from calc.importers.huggingface.hybrid import mixed
 from calc.importers.huggingface.reader import Config
@@ -125,6 +127,10 @@ def exaone_moe(config: Config) -> Model:
     """Read EXAONE MoE: three window layers to one full; full layers among windows are not rotated."""
     window = config.optional_size("sliding_window")
     layers = masks(config, depth(config), window, lambda index: (index + 1) % 4 != 0)
+    config.ignore("sliding_window_pattern", "first_last_k_dense_replace", "scoring_func", "topk_method")
+    without_mtp(config)
+    listed = config.items("is_moe_layer", length=depth(config))
+    rule = (lambda index: bool(listed[index])) if listed else leading(config, "first_k_dense_replace")
     moe = experts(
         config,
         shared=shared_width(config, "num_shared_experts"),
@@ -137,7 +143,7 @@ def exaone_moe(config: Config) -> Model:
         attention(config, qkv_bias=False, o_bias=False, qk_norm="rms"),
         moe,
         dense=lambda: network(config),
-        sparse=sparse_layers(config, leading(config, "first_k_dense_replace")),
+        sparse=sparse_layers(config, rule),
         layer_masks=layers,
         rotated=[window is None or mask.kind == "window" for mask in layers],
     )
@@ -246,6 +252,7 @@ def cohere2_moe(config: Config) -> Model:
 def minimax_m3(config: Config) -> Model:
     """Read MiniMax-M3's text model: full attention, and layers that select blocks of positions."""
     n_layers = depth(config)
+    _published_m3(config, n_layers)
     config.ignore("index_local_blocks")  # the query's own block is always among the selected
     kinds = config.choices("layer_types", length=n_layers, known=("full_attention", "minimax_m3_sparse"))
     moe = experts(
@@ -264,12 +271,44 @@ def minimax_m3(config: Config) -> Model:
         "full_attention": lambda: full,
         "minimax_m3_sparse": lambda: _selecting(config, full),
     }
-    dense = replace(network(config, "dense_intermediate_size"), activation="quick_gelu")
+    config.ignore("hidden_act")  # files call it swigluoai
+    dense = DenseFFN(d_ff=one_size(config, "dense_intermediate_size"), activation="quick_gelu", gated=True)
     sparse = sparse_layers(config, lambda _: True)
     ffns: dict[bool, Callable[[], FeedForward]] = {True: lambda: moe, False: lambda: dense}
     if "minimax_m3_sparse" not in (kinds or ()):
         config.ignore("index_n_heads", "index_head_dim", "index_block_size", "index_topk_blocks")
     return mixed(config, kinds or ["full_attention"] * n_layers, mixers, ffns, sparse)
+
+
+_M3_INDEXER = {
+    "sparse_num_index_heads": "index_n_heads",
+    "sparse_index_dim": "index_head_dim",
+    "sparse_block_size": "index_block_size",
+    "sparse_topk_blocks": "index_topk_blocks",
+    "sparse_local_block": "index_local_blocks",
+}
+
+
+def _published_m3(config: Config, n_layers: int) -> None:
+    """Read the keys of MiniMax-M3's published files as those of its class, which replaces them in the same way."""
+    nested = config.section("sparse_attention_config")
+    freq = nested.items("sparse_attention_freq", length=n_layers)
+    listed = config.items("moe_layer_freq", length=n_layers)
+    nested.ignore("use_sparse_attention", "sparse_disable_index_value", "sparse_init_block", "sparse_score_type")
+    nested.ignore(*_M3_INDEXER)
+    config.ignore("moe_intermediate_size", "n_shared_experts", "first_k_dense_replace", "scoring_func")
+    for key, only in (("use_qk_norm", True), ("use_routing_bias", True), ("use_gemma_norm", True)):
+        if config.flag(key, default=only) is not only:
+            raise config.error(f"{config.path}{key} = false is not supported for {config.model_type}")
+    config.refuse("qk_norm_type", "per_head")
+    config.refuse("attention_output_gate")
+    without_mtp(config)
+    renamed = {name: nested.data[key] for key, name in _M3_INDEXER.items() if key in nested.data}
+    if freq:
+        renamed["layer_types"] = ["minimax_m3_sparse" if on else "full_attention" for on in freq]
+    if listed:
+        renamed["mlp_layer_types"] = ["sparse" if on else "dense" for on in listed]
+    config.data = {**renamed, **config.data}
 
 
 def _selecting(config: Config, full: GQA) -> MSA:

@@ -1,0 +1,187 @@
+"""Decoders whose code stands beside their checkpoints: transformers has no class for them, so no defaults either."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from calc.attention.gqa import GQA
+from calc.embedding import Embedding, Head
+from calc.ffn.dense import DenseFFN
+from calc.importers.huggingface.blocks import LAYER_NORM, RMS, assemble, fold
+from calc.importers.huggingface.decoder import attention, decoder, feed_forward, rotary_of, width
+from calc.importers.huggingface.experts import (
+    experts,
+    factor,
+    groups,
+    leading,
+    network,
+    shared_width,
+    sparse_decoder,
+    sparse_layers,
+    with_mtp,
+)
+from calc.importers.huggingface.llama_like import qwen2
+from calc.importers.huggingface.reader import Config
+from calc.model import Layer, Model
+
+_HARMLESS: Final = """
+    apply_residual_connection_post_layernorm assistant_token_id attention_softmax_in_fp32 attn_impl bf16
+    classifier_dropout ep_size fp16 fp32 fp32_residual_connection max_window_layers model_max_length
+    mtp_loss_scaling_factor norm_head norm_softmax onnx_safe pre_seq_len prefix_projection rope_ratio router_dtype
+    scale_attn_weights seq_length softmax_in_fp32 use_cache_kernel use_cache_quantization use_dynamic_ntk
+    use_logn_attn z_loss_weight
+"""
+
+HARMLESS: Final = tuple(_HARMLESS.split())
+"""Keys of these files that shape nothing."""
+
+
+def _head(config: Config, *, tied: bool = False, scaled: bool = False) -> Head:
+    return Head(tied=config.flag("tie_word_embeddings", default=tied), scaled=scaled)
+
+
+def _activation(config: Config) -> None:
+    """Take SiLU where a file leaves the activation to the code beside it, which knows no other."""
+    if config.data.get("hidden_act") is None:
+        config.data = {**config.data, "hidden_act": "silu"}
+
+
+def internlm(config: Config) -> Model:
+    """Read InternLM 1 and 2: Llama, with one key for the biases of the whole attention."""
+    config.ignore(*HARMLESS)
+    bias = config.flag("bias", default=True)
+    mixer = attention(config, qkv_bias=bias, o_bias=bias)
+    return decoder(config, mixer, feed_forward(config, bias=False), head=_head(config))
+
+
+def baichuan(config: Config) -> Model:
+    """Read Baichuan 1 and 2: Llama; files that state no ``max_position_embeddings`` are of models with ALiBi (13B)."""
+    config.ignore(*HARMLESS)
+    _activation(config)
+    mixer = attention(config, qkv_bias=False, o_bias=False)
+    longest = config.optional_size("max_position_embeddings", "model_max_length")
+    if not config.states("max_position_embeddings"):
+        mixer = replace(mixer, rotary_dim=None, position_bias="alibi")
+    model = decoder(config, mixer, feed_forward(config, bias=False), head=_head(config))
+    return replace(model, max_context=longest)
+
+
+def orion(config: Config) -> Model:
+    """Read Orion: Llama with layer norms."""
+    config.ignore(*HARMLESS)
+    return decoder(
+        config,
+        attention(config),
+        feed_forward(config, bias=False),
+        norm=LAYER_NORM,
+        head=_head(config),
+    )
+
+
+def minicpm(config: Config) -> Model:
+    """Read MiniCPM 1, 2 and 4: Llama with constants on embedding, residuals and logits."""
+    config.ignore(*HARMLESS)
+    config.refuse("num_experts", 0)
+    config.refuse("sparse_config")
+    return decoder(
+        config,
+        attention(config),
+        feed_forward(config, bias=False),
+        residual_scaled=config.states("scale_depth"),
+        embedding=Embedding(scaled=factor(config, "scale_emb")),
+        head=_head(config, tied=True, scaled=config.size("dim_model_base", default=width(config)) != width(config)),
+    )
+
+
+def qwen(config: Config) -> Model:
+    """Read Qwen 1: biases on queries, keys and values; ``intermediate_size`` counts gate and up projection together."""
+    config.ignore(*HARMLESS, "kv_channels", "rotary_pct", "hidden_act")
+    config.ignore("no_bias")  # of the other maps: those of queries, keys and values have one in any case
+    inner = config.divided(config.size("intermediate_size"), "intermediate_size", 2, "2")
+    mixer = attention(config, qkv_bias=True, o_bias=False, head_dim=config.optional_size("kv_channels"))
+    model = decoder(config, mixer, DenseFFN(d_ff=inner, activation="silu", gated=True), head=_head(config))
+    return replace(model, max_context=config.optional_size("max_position_embeddings", "seq_length"))
+
+
+def mimo(config: Config) -> Model:
+    """Read MiMo-7B: Qwen 2 with modules that predict further tokens."""
+    config.ignore("attention_bias", "use_mrope")
+    return with_mtp(config, qwen2(config), stored=False)
+
+
+def chatglm(config: Config) -> Model:
+    """Read ChatGLM 2 and 3 and GLM-4-9B: half of each head rotated, groups of queries, SwiGLU."""
+    config.ignore(*HARMLESS, "original_rope", "interleaved_qkv")
+    for key in ("position_encoding_2d", "inner_hidden_size"):
+        config.refuse(key)  # the first ChatGLM is another model under the same name
+    for key, only in (("rmsnorm", True), ("post_layer_norm", True)):
+        if config.flag(key, default=only) is not only:
+            raise config.error(f"{key} = false is not supported for {config.model_type}")
+    n_heads, head_dim = config.size("num_attention_heads"), config.size("kv_channels")
+    grouped = config.flag("multi_query_attention", default=False)
+    config.ignore("multi_query_group_num")
+    bias = config.flag("add_bias_linear", default=False)
+    mixer = GQA(
+        n_heads=n_heads,
+        n_kv_heads=config.size("multi_query_group_num") if grouped else n_heads,
+        head_dim=head_dim,
+        qkv_bias=config.flag("add_qkv_bias", default=False) or bias,
+        o_bias=bias,
+        rotary_dim=rotary_of(config, head_dim, 0.5),
+    )
+    ffn = DenseFFN(d_ff=config.size("ffn_hidden_size"), activation="silu", gated=True, bias=bias)
+    layer = Layer(attention=mixer, ffn=ffn, norm=RMS)
+    return assemble(
+        config,
+        d_model=width(config),
+        stack=fold([0] * config.layers("num_layers", "num_hidden_layers"), lambda _: layer),
+        final_norm=RMS,
+        head=_head(config),
+        vocab_size=config.size("padded_vocab_size", "vocab_size"),
+        max_context=config.optional_size("seq_length"),
+    )
+
+
+def deepseek(config: Config) -> Model:
+    """Read DeepSeek-MoE: Llama's attention; small experts beside shared ones, the first layers dense."""
+    config.ignore(*HARMLESS, "scoring_func")
+    step = config.size("moe_layer_freq", default=1)
+    dense = leading(config, "first_k_dense_replace")
+    sparse = sparse_layers(config, lambda index: dense(index) and index % step == 0)
+    moe = experts(
+        config,
+        shared=shared_width(config, "n_shared_experts"),
+        normalised=config.flag("norm_topk_prob", default=False),
+    )
+    return sparse_decoder(
+        config, attention(config), moe, dense=lambda: network(config), sparse=sparse, head=_head(config)
+    )
+
+
+def bailing_moe(config: Config) -> Model:
+    """Read Ling 1 and 2: Llama's attention, in the second with norms on queries and keys and DeepSeek-V3's router."""
+    config.ignore(*HARMLESS, "multi_gate", "use_sliding_window", "moe_router_topk_scaling_factor")
+    config.refuse("use_bias")
+    second = config.flag("moe_router_enable_expert_bias", default=False)
+    scoring: dict[str, Any] = {
+        "scoring": config.text("score_function", default="sigmoid" if second else "softmax"),
+        "correction_bias": second,
+        "normalised": config.flag("norm_topk_prob", default=second),
+    }
+    moe = experts(
+        config,
+        shared=shared_width(config, "num_shared_experts"),
+        **scoring,
+        routed_scale=factor(config, "routed_scaling_factor"),
+        **groups(config),
+    )
+    mixer = attention(
+        config,
+        qkv_bias=config.flag("use_qkv_bias", default=False),
+        o_bias=False,
+        qk_norm="rms" if config.flag("use_qk_norm", default=False) else None,
+    )
+    sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
+    model = sparse_decoder(config, mixer, moe, dense=lambda: network(config), sparse=sparse, head=_head(config))
+    return with_mtp(config, model, stored=False)
