@@ -7,9 +7,10 @@ A replica is one engine: a model copy on its layout. Of R requests that enter pe
     a = R · T            prompts that arrive during a step
 
 *Mixed* steps carry decode tokens and prompt tokens within one budget: arrivals are Poisson, a share of steps carries
-prompts, and T is the mean of both kinds. *Alone*: prompts run first, in steps of their own, which every running
-sequence waits for: T = T_decode + a · T_prompt. In a closed loop of c users R = c / (time to first token + D · T); at a
-rate R is given. Both are fixed points in T, which is found by iteration: a step depends weakly on n.
+prompts, and T is the mean of both kinds; at most all of them do, and are full. *Alone*: prompts run first, in steps of
+their own, which every running sequence waits for: T = T_decode + a · T_prompt. In a closed loop of c users
+R = c / (time to first token + D · T); at a rate R is given. Both are fixed points in T, which is found by iteration: a
+step depends weakly on n.
 
 What exceeds the sequences that fit waits in a queue, whose mean wait is Sakasegawa's approximation of M/G/k (1977, "An
 approximation formula L_q ≈ α·ρ^β/(1−ρ)", Annals of the Institute of Statistical Mathematics 29).
@@ -197,16 +198,33 @@ class Replica:
         """Return the rate at which ``places`` are always taken, and the mean step there."""
         mean = self._mean(places * 1.0, 0.0 * places)
         step, first = mean.step, mean.first
-        rate = places / (first + self.decodes * step)
+        most, together = self._full_steps
+        asked = places / (first + self.decodes * step)
         for _ in range(ROUNDS):
+            rate = minimum(asked, most)
             running = minimum(rate * self.decodes * step, places)
-            mean = self._mean(running, rate * step)
+            # prompts that wait for room fill every step
+            mean = self._mean(running, maximum(rate * step, if_at_most(most, asked, together, 0.0)))
             before = first + self.decodes * step
             step, first = 0.5 * (step + mean.step), 0.5 * (first + mean.first)
-            rate = places / (first + self.decodes * step)
+            asked = places / (first + self.decodes * step)
             if _settled(before, first + self.decodes * step):
                 break
-        return rate, mean
+        return minimum(asked, most), mean
+
+    @cached_property
+    def _full_steps(self) -> tuple[Number, Number]:
+        """The most prompts per second, and the prompts of a step then, where they and decode tokens share a budget B.
+
+        Every step is full: N·R·T prompt tokens and those of n = min(R·D·T, places) sequences are B. A prompt that finds
+        no room waits, however many places are left.
+        """
+        if self.steps.engine.prefill != "mixed":
+            return float("inf"), 0.0
+        budget, new, decoded = self.limits.batched_tokens * 1.0, self.work.new, self.decodes * self.width
+        running = minimum(budget * self.decodes / (new + decoded), self.limits.sequences)
+        tokens = maximum(budget - running * self.width, 1.0)
+        return tokens / (new * self._prompt_step(running, tokens).seconds), tokens / new
 
     def _mean(self, running: Number, arriving: Number) -> _Mean:
         """Return the mean step with ``running`` sequences, into which ``arriving`` prompts come."""
