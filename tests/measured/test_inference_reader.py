@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -145,3 +146,20 @@ def test_nodes_that_share_experts() -> None:
     assert predict(cached).value == pytest.approx(2 * predict(prompts).value)
     with pytest.raises(NotModelled, match="ranks that share"):
         predict(row("input_tokens_per_second_per_node", "tokens/s/node", **config))
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "form"),
+    [
+        ("perf-overview.md (v1.0, trtllm-bench)", {"engine": "TensorRT-LLM 1.0", "precision": "FP8 weights"}, "fp8"),
+        ("perf-overview.md (v1.0, trtllm-bench)", {"engine": "TensorRT-LLM 1.0", "precision": "bf16"}, "bf16"),
+        ("a report", {"engine": "TensorRT-LLM 1.0", "precision": "FP8 weights"}, "bf16"),
+        ("MLPerf", {"scenario": "Offline", "precision": "fp4"}, "fp8"),
+        ("a report", {"engine": "vllm 0.17", "precision": "nvfp4"}, "fp8"),
+        ("a report", {"engine": "vllm 0.17", "precision": "nvfp4", "kv_dtype": "bf16"}, "bf16"),
+        ("a report", {"engine": "vllm 0.17", "precision": "fp8"}, "bf16"),
+    ],
+)
+def test_the_caches_format_that_software_makes_of_a_checkpoint(source: str, config: dict[str, Any], form: str) -> None:
+    one = replace(row(model="Llama-3.1-8B", hardware="B200", **config), source=source)
+    assert deployment_of(one, default_engine="tensorrt-llm").cache_form.name == form

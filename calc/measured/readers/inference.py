@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from calc.errors import SpecError
 from calc.measured.models import model_of
 from calc.measured.rows import Measurement, NotModelled, Prediction
-from calc.measured.setups import accelerator_of, cache_dtype_of, engine_of, weights_of
+from calc.measured.setups import accelerator_of, cache_dtype_of, checkpoint_cache, engine_of, weights_of
 from calc.model import Model
 from calc.parallel import Layout, is_expert
 from calc.serving.deployment import Deployment, Settings
@@ -77,13 +77,14 @@ def deployment_of(row: Measurement, layout: Layout | None = None, default_engine
         batched_tokens=row.first("max_num_batched_tokens", "chunked_prefill_size", "max_num_tokens"),
         sequences=row.first("max_num_seqs", "max_batch_size") or row.first("concurrency"),
     )
+    engine, weights = engine_of(row, default_engine), weights_of(row, model)
     return Deployment(
         model,
         accelerator_of(row),
         layout or layout_of(row, model),
-        engine_of(row, default_engine),
-        weights_dtype=weights_of(row, model),
-        cache_dtype=cache_dtype_of(row),
+        engine,
+        weights_dtype=weights,
+        cache_dtype=cache_dtype_of(row, checkpoint_cache(row, engine, weights)),
         settings=settings,
     )
 
