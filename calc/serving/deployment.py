@@ -91,7 +91,8 @@ class Deployment:
         weights = loaded(
             blocks, self.steps.weights, self.engine, self.model.max_context, without_experts=self.settings.host_experts
         )
-        peak = peak_bytes(blocks, self.batched_tokens, self.sequences, self.model.vocab_size, self.engine)
+        gathered = self.layout.dp if self.engine.gathered_experts and self.layout.ep > 1 else 1
+        peak = peak_bytes(blocks, self.batched_tokens, self.sequences, self.model.vocab_size, self.engine, gathered)
         return divide(
             self.accelerator, self.engine, weights, peak,
             fraction=self.settings.memory_fraction, batched_tokens=self.batched_tokens, sequences=self.sequences,

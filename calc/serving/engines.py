@@ -75,6 +75,8 @@ class Engine(Record):
     """What the width of experts stored in MXFP4 is padded to a multiple of, for the kernels' sake."""
     mxfp4_model_multiple: Positive = 1
     """The same for d_model, their input."""
+    gathered_experts: bool = False
+    """Where copies of attention share experts, a rank has buffers for the tokens of all copies, as if all were its."""
     graphs_in_budget: bool
     graph_bytes: Natural
     block_tokens: Positive
