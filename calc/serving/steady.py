@@ -194,6 +194,25 @@ class Replica:
         load = minimum(rate / self._full[0], NEARLY)
         return load ** ((2 * (self.limits.sequences + 1)) ** 0.5 - 1)
 
+    @cached_property
+    def most_prompts(self) -> float:
+        """The most prompts per second: where they share steps with decode tokens, what these have room for."""
+        return float(minimum(self._full_steps[0], NEARLY * self.prompt_rate()))
+
+    def while_entering(self, running: float, prompts: float, seconds: float, step: float) -> tuple[float, float]:
+        """Return the mean step and the time to a first token while ``prompts`` prompts enter in ``seconds``.
+
+        ``step`` is a first guess.
+        """
+        # those that wait for room fill every step
+        least = self._full_steps[1] if prompts / seconds >= NEARLY * self.most_prompts else 0.0
+        mean = self._mean(running, max(min(prompts * step / seconds, prompts), least))
+        for _ in range(ROUNDS):
+            before, mean = mean, self._mean(running, max(min(prompts * float(mean.step) / seconds, prompts), least))
+            if _settled(before.step, mean.step):
+                break
+        return float(mean.step), float(mean.first) + self.steps.engine.request_s
+
     def _closed(self, places: Number) -> tuple[Number, _Mean]:
         """Return the rate at which ``places`` are always taken, and the mean step there."""
         mean = self._mean(places * 1.0, 0.0 * places)

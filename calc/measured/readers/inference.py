@@ -13,6 +13,7 @@ from calc.measured.setups import accelerator_of, cache_dtype_of, checkpoint_cach
 from calc.model import Model
 from calc.parallel import Layout, is_expert
 from calc.serving.deployment import Deployment, Settings
+from calc.serving.runs import Run, run
 from calc.serving.steady import Replica, Steady, Work
 from calc.serving.steps import Batch
 
@@ -113,33 +114,41 @@ def work_of(row: Measurement, spread: float | None = None) -> Work:
 # ---- latency under load
 
 
-def _loaded(row: Measurement) -> Steady:
-    """Return the steady state of one model copy; found once for the several figures of a run."""
+def _loaded(row: Measurement) -> Steady | Run:
+    """Return the state of one model copy; found once for the several figures of a run."""
     key = json.dumps([row.config, row.note], sort_keys=True, default=str)
     if key not in _STATES:
         _STATES[key] = _state(row)
     return _STATES[key]
 
 
-_STATES: dict[str, Steady] = {}
+_STATES: dict[str, Steady | Run] = {}
 
 
-def _state(row: Measurement) -> Steady:
-    """Return the steady state of one model copy at the row's rate or number of users."""
+def _state(row: Measurement) -> Steady | Run:
+    """Return the state of one model copy at the row's rate, with its number of users, or with all requests at once.
+
+    Where a row states how many requests there were, a rate's means are those of that run, not of a steady state.
+    """
     rate, users = row.first("request_rate_qps", "request_rate", "rate_qps"), row.first("concurrency", "users")
+    requests = row.first("num_requests", "num_prompts")
     deployment = deployment_of(row)
     copies = deployment.layout.dp
-    if rate is not None:
-        work = work_of(row)
-        found = Replica(deployment.steps, work, deployment.limits(work)).at_rate(float(rate) / copies)
-        if not found.stable:
-            raise NotModelled("more requests come than the deployment can answer: its queue has no steady state")
-        return found
-    if users is None:
+    if rate is None and users is not None:
+        work = work_of(row, spread=SPREAD)
+        replica = Replica(deployment.steps, work, deployment.limits(work))
+        return replica.at_users(max(float(users) / copies, 1.0), rounds=ROUNDS)
+    if rate is None and requests is None:
         raise NotModelled("neither a request rate nor a number of users is stated")
-    work = work_of(row, spread=SPREAD)
+    work = work_of(row)
     replica = Replica(deployment.steps, work, deployment.limits(work))
-    return replica.at_users(max(float(users) / copies, 1.0), rounds=ROUNDS)
+    each = float("inf") if rate is None else float(rate) / copies
+    if requests is not None:
+        return run(replica, each, float(requests) / copies)
+    found = replica.at_rate(each)
+    if not found.stable:
+        raise NotModelled("more requests come than the deployment can answer: its queue has no steady state")
+    return found
 
 
 def _tpot(row: Measurement) -> Prediction:
