@@ -169,8 +169,8 @@ def _per_second(row: Measurement) -> float:
 def _offline(row: Measurement) -> Prediction:
     """Return output tokens per second of all devices when every request is there from the start.
 
-    N requests leave at the rate R of full batches; at the end the batch empties, on average at half its size:
-    N·O / (N/R + half a residence).
+    Requests that are alike are followed from the first to the last. Others leave at the rate R of full batches; at the
+    end the batch empties, on average at half its size: N·O / (N/R + half a residence).
     """
     gpus = row.whole("num_gpus", default=1)
     model = model_of(row)
@@ -197,12 +197,22 @@ def _throughput(row: Measurement, layout: Layout) -> float:
         return 0.0
     requests = row.first("num_requests")
     share = float(requests) / layout.dp if requests else float("inf")
+    if requests and _alike(row):
+        return run(replica, float("inf"), share).rate * float(replica.work.output_tokens) * layout.dp
     state = replica.at_users(min(share, float(replica.limits.sequences)))
     rate = float(state.rate)
     if share != float("inf"):
         residence = float(state.ttft - state.queue) + float(replica.decodes) * float(state.step)
         rate = share / (share / rate + residence / 2)
     return rate * float(replica.work.output_tokens) * layout.dp
+
+
+def _alike(row: Measurement) -> bool:
+    """Tell whether all requests have the same lengths, so that those that entered together leave together.
+
+    trtllm-bench's data sets do (``--input-stdev=0 --output-stdev=0`` in TensorRT-LLM's performance/perf-overview.md).
+    """
+    return "trtllm-bench" in row.source or "ISL+OSL fixed" in row.note
 
 
 def _replica(row: Measurement, layout: Layout) -> Replica | None:
