@@ -109,6 +109,8 @@ class Engine(Record):
     """What one multiprocessor's products reach in a clock with the engine's own kernels; 0 for those of libraries."""
     core_flops_per_clock_quantised: Natural = 0
     """The same where weights of fewer than 8 bits are unpacked first."""
+    dispatch: Literal["all_to_all", "all_gather"] = "all_to_all"
+    """How tokens of copies of attention come to the experts that they share: each to its own, or all to every rank."""
     all_reduce: Literal["custom", "nccl"] = "custom"
     """Kernels of its own for all-reduces within a domain where they are faster, or the library's."""
     request_s: Rate = 0
