@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from calc.algebra import Number, maximum, minimum
 from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.layers import Block
+from calc.masks import Causal, Window
 from calc.model import Model
 from calc.parallel import Layout, check
 from calc.records import Record, named_record
@@ -53,6 +56,7 @@ class Deployment:
     ) -> None:
         _writes(model)
         check(model, layout)
+        model = _without_windows(model) if engine.windows_off else model
         self.model, self.accelerator, self.layout, self.engine = model, accelerator, layout, engine
         self.settings = settings or Settings()
         self.cache_form = dtype(cache_dtype)
@@ -137,6 +141,20 @@ class Deployment:
             raise SpecError("not one sequence fits")
         places = minimum(maximum(most, 1.0), self.sequences)
         return Limits(sequences=places, batched_tokens=self.batched_tokens)
+
+
+def _without_windows(model: Model) -> Model:
+    """Return the model as an engine runs it that keeps and attends to all tokens unless it is told otherwise."""
+
+    def whole(mixer: Any) -> Any:
+        window = isinstance(getattr(mixer, "mask", None), Window)
+        return replace(mixer, mask=Causal()) if window else mixer
+
+    stacks = tuple(
+        replace(stack, layer=tuple(replace(each, attention=whole(each.attention)) for each in stack.layer))
+        for stack in model.stack
+    )
+    return replace(model, stack=stacks)
 
 
 def _writes(model: Model) -> None:

@@ -81,6 +81,8 @@ class Engine(Record):
     graph_bytes: Natural
     block_tokens: Positive
     layers: Layers
+    windows_off: bool = False
+    """Windows of attention are an option: without it all tokens are kept and attended to."""
     window_share: float = 1.0
     """Tokens of a window layer's pool per token of a full layer's, where each kind has a pool."""
     states: Literal["page", "share"]
