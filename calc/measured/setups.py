@@ -124,6 +124,22 @@ _SCHEMES: _Rules = (
 """Words that say how weights are stored, the most specific first."""
 
 
+def checkpoint_cache(row: Measurement, engine: Engine, weights: str) -> str:
+    """Return the cache's number format where a row does not state it: what the run's software makes of the checkpoint.
+
+    ``trtllm-bench`` sets an FP8 cache for weights in FP8 or NVFP4 (TensorRT-LLM docs, performance/perf-benchmarking.md,
+    "Quantization in the PyTorch Flow"; before 1.0, performance/perf-overview.md). NVIDIA's MLPerf code quantises with
+    ``--qformat fp8 --kv_cache_dtype fp8`` (README of llama2-70b/tensorrt; for other models it is taken to do the same).
+    NVIDIA's NVFP4 checkpoints say ``kv_cache_quant_algo: FP8``, which vLLM's "auto" follows (vllm/utils/torch_utils.py,
+    resolve_kv_cache_dtype_string).
+    """
+    floats = weights == "fp8-linear" or weights.startswith("nvfp4")
+    benchmarked = "trtllm-bench" in row.source or row.first("scenario") in ("Offline", "Server", "Interactive")
+    if engine.name == "tensorrt-llm" and floats and benchmarked:
+        return "fp8"
+    return "fp8" if engine.name == "vllm" and weights.startswith("nvfp4") else "bf16"
+
+
 def cache_dtype_of(row: Measurement, default: str = "bf16") -> str:
     """Return the cache's number format: what the row says of the cache, never what it says of the weights."""
     text = row.text("kv_dtype", "kv_cache_dtype", "cache_dtype", "kv_cache_quant", "kvcache_quant")

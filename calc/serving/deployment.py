@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from calc.algebra import Number, maximum, minimum
 from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.layers import Block
+from calc.masks import Causal, Window
 from calc.media.shares import Input
 from calc.model import Model
 from calc.parallel import Layout, check
@@ -60,6 +62,7 @@ class Deployment:
     ) -> None:
         _writes(model)
         check(model, layout)
+        model = _without_windows(model) if engine.windows_off else model
         self.model, self.accelerator, self.layout, self.engine = model, accelerator, layout, engine
         self.settings, self.inputs = settings or Settings(), tuple(inputs)
         self.cache_form = dtype(cache_dtype)
@@ -108,7 +111,8 @@ class Deployment:
         weights = loaded(
             blocks, self.steps.weights, self.engine, self.model.max_context, without_experts=self.settings.host_experts
         )
-        peak = peak_bytes(blocks, self.batched_tokens, self.sequences, self.model.vocab_size, self.engine)
+        gathered = self.layout.dp if self.engine.gathered_experts and self.layout.ep > 1 else 1
+        peak = peak_bytes(blocks, self.batched_tokens, self.sequences, self.model.vocab_size, self.engine, gathered)
         if first:
             weights = replace(weights, towers=tower_bytes(self.model, self.layout))
             peak = maximum(peak, encoding_peak(self.model, self.inputs, self.layout, self.engine))
@@ -156,6 +160,20 @@ class Deployment:
             raise SpecError("not one sequence fits")
         places = minimum(maximum(most, 1.0), self.sequences)
         return Limits(sequences=places, batched_tokens=self.batched_tokens)
+
+
+def _without_windows(model: Model) -> Model:
+    """Return the model as an engine runs it that keeps and attends to all tokens unless it is told otherwise."""
+
+    def whole(mixer: Any) -> Any:
+        window = isinstance(getattr(mixer, "mask", None), Window)
+        return replace(mixer, mask=Causal()) if window else mixer
+
+    stacks = tuple(
+        replace(stack, layer=tuple(replace(each, attention=whole(each.attention)) for each in stack.layer))
+        for stack in model.stack
+    )
+    return replace(model, stack=stacks)
 
 
 def _writes(model: Model) -> None:

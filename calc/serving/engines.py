@@ -75,10 +75,14 @@ class Engine(Record):
     """What the width of experts stored in MXFP4 is padded to a multiple of, for the kernels' sake."""
     mxfp4_model_multiple: Positive = 1
     """The same for d_model, their input."""
+    gathered_experts: bool = False
+    """Where copies of attention share experts, a rank has buffers for the tokens of all copies, as if all were its."""
     graphs_in_budget: bool
     graph_bytes: Natural
     block_tokens: Positive
     layers: Layers
+    windows_off: bool = False
+    """Windows of attention are an option: without it all tokens are kept and attended to."""
     window_share: float = 1.0
     """Tokens of a window layer's pool per token of a full layer's, where each kind has a pool."""
     states: Literal["page", "share"]
@@ -107,6 +111,8 @@ class Engine(Record):
     """What one multiprocessor's products reach in a clock with the engine's own kernels; 0 for those of libraries."""
     core_flops_per_clock_quantised: Natural = 0
     """The same where weights of fewer than 8 bits are unpacked first."""
+    dispatch: Literal["all_to_all", "all_gather"] = "all_to_all"
+    """How tokens of copies of attention come to the experts that they share: each to its own, or all to every rank."""
     all_reduce: Literal["custom", "nccl"] = "custom"
     """Kernels of its own for all-reduces within a domain where they are faster, or the library's."""
     request_s: Rate = 0

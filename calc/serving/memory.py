@@ -9,6 +9,7 @@ from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.layers import Block
 from calc.operations import PARTS, Operation
+from calc.parallel import is_expert
 from calc.passes import Pass, running
 from calc.records import Record, named_record
 from calc.serving.engines import Engine
@@ -41,12 +42,14 @@ class ServingMemory(Record):
 
 
 def peak_bytes(
-    blocks: Iterable[Block], batched_tokens: Number, sequences: Number, vocab_size: Number, engine: Engine
-) -> Number:
+    blocks: Iterable[Block], batched_tokens: Number, sequences: Number, vocab_size: Number, engine: Engine,
+    gathered: Number = 1,
+) -> Number:  # fmt: skip
     """Return the bytes that are live at once at the worst point of a step of ``batched_tokens`` tokens.
 
     Inside a layer: the operands and the result of its widest operation (attention keeps no scores), beside the residual
     stream and the layer's input. At its end: the logits of every sequence, gathered over ranks. The larger of the two.
+    ``gathered``: ranks whose tokens come together before experts, where buffers are sized for all of them on one rank.
     """
     now = Pass(batch=1, tokens=batched_tokens, context=batched_tokens, source=0)
     widest: Number = 0
@@ -55,7 +58,7 @@ def peak_bytes(
         d_model = env["d"]
         if block.part in ("attention", "ffn") and operation.over is None and _of_tokens(operation):
             moved = operation.writes(env, True) + sum(elements for _, elements in operation.reads(env, True))
-            widest = maximum(widest, moved)
+            widest = maximum(widest, moved * gathered if is_expert(operation) else moved)
     stream = 2 * batched_tokens * d_model
     inside = ELEMENT_BYTES * (widest + stream)
     logits = engine.logit_bytes * sequences * vocab_size + ELEMENT_BYTES * stream

@@ -7,9 +7,10 @@ A replica is one engine: a model copy on its layout. Of R requests that enter pe
     a = R · T            prompts that arrive during a step
 
 *Mixed* steps carry decode tokens and prompt tokens within one budget: arrivals are Poisson, a share of steps carries
-prompts, and T is the mean of both kinds. *Alone*: prompts run first, in steps of their own, which every running
-sequence waits for: T = T_decode + a · T_prompt. In a closed loop of c users R = c / (time to first token + D · T); at a
-rate R is given. Both are fixed points in T, which is found by iteration: a step depends weakly on n.
+prompts, and T is the mean of both kinds; at most all of them do, and are full. *Alone*: prompts run first, in steps of
+their own, which every running sequence waits for: T = T_decode + a · T_prompt. In a closed loop of c users
+R = c / (time to first token + D · T); at a rate R is given. Both are fixed points in T, which is found by iteration: a
+step depends weakly on n.
 
 What exceeds the sequences that fit waits in a queue, whose mean wait is Sakasegawa's approximation of M/G/k (1977, "An
 approximation formula L_q ≈ α·ρ^β/(1−ρ)", Annals of the Institute of Statistical Mathematics 29).
@@ -195,20 +196,56 @@ class Replica:
         load = minimum(rate / self._full[0], NEARLY)
         return load ** ((2 * (self.limits.sequences + 1)) ** 0.5 - 1)
 
+    @cached_property
+    def most_prompts(self) -> float:
+        """The most prompts per second: where they share steps with decode tokens, what these have room for."""
+        return float(minimum(self._full_steps[0], NEARLY * self.prompt_rate()))
+
+    def while_entering(self, running: float, prompts: float, seconds: float, step: float) -> tuple[float, float]:
+        """Return the mean step and the time to a first token while ``prompts`` prompts enter in ``seconds``.
+
+        ``step`` is a first guess.
+        """
+        # those that wait for room fill every step
+        least = self._full_steps[1] if prompts / seconds >= NEARLY * self.most_prompts else 0.0
+        mean = self._mean(running, max(min(prompts * step / seconds, prompts), least))
+        for _ in range(ROUNDS):
+            before, mean = mean, self._mean(running, max(min(prompts * float(mean.step) / seconds, prompts), least))
+            if _settled(before.step, mean.step):
+                break
+        return float(mean.step), float(mean.first) + self.steps.engine.request_s
+
     def _closed(self, places: Number) -> tuple[Number, _Mean]:
         """Return the rate at which ``places`` are always taken, and the mean step there."""
         mean = self._mean(places * 1.0, 0.0 * places)
         step, first = mean.step, mean.first
-        rate = places / (first + self.decodes * step)
+        most, together = self._full_steps
+        asked = places / (first + self.decodes * step)
         for _ in range(ROUNDS):
+            rate = minimum(asked, most)
             running = minimum(rate * self.decodes * step, places)
-            mean = self._mean(running, rate * step)
+            # prompts that wait for room fill every step
+            mean = self._mean(running, maximum(rate * step, if_at_most(most, asked, together, 0.0)))
             before = first + self.decodes * step
             step, first = 0.5 * (step + mean.step), 0.5 * (first + mean.first)
-            rate = places / (first + self.decodes * step)
+            asked = places / (first + self.decodes * step)
             if _settled(before, first + self.decodes * step):
                 break
-        return rate, mean
+        return minimum(asked, most), mean
+
+    @cached_property
+    def _full_steps(self) -> tuple[Number, Number]:
+        """The most prompts per second, and the prompts of a step then, where they and decode tokens share a budget B.
+
+        Every step is full: N·R·T prompt tokens and those of n = min(R·D·T, places) sequences are B. A prompt that finds
+        no room waits, however many places are left.
+        """
+        if self.steps.engine.prefill != "mixed":
+            return float("inf"), 0.0
+        budget, new, decoded = self.limits.batched_tokens * 1.0, self.work.new, self.decodes * self.width
+        running = minimum(budget * self.decodes / (new + decoded), self.limits.sequences)
+        tokens = maximum(budget - running * self.width, 1.0)
+        return tokens / (new * self._prompt_step(running, tokens).seconds), tokens / new
 
     def _mean(self, running: Number, arriving: Number) -> _Mean:
         """Return the mean step with ``running`` sequences, into which ``arriving`` prompts come."""

@@ -18,7 +18,7 @@ from calc.kernels import Forms, Kernel, kernels
 from calc.layers import Block
 from calc.model import Model
 from calc.network import collective_time
-from calc.parallel import Collective, Layout, collectives
+from calc.parallel import Collective, Layout, Ways, collectives
 from calc.passes import Pass
 from calc.records import Record, named_record
 from calc.roofline import KernelTime, Launch, kernel_time
@@ -282,8 +282,9 @@ class Steps:
     def _calls(self, stage: int) -> list[tuple[Collective, Number, Number]]:
         """Return the collectives of a stage, with the bytes that each has anyway and those for every token."""
         if stage not in self._called:
+            ways = Ways(dispatch=self.engine.dispatch)
             few, many = (
-                collectives(self.model, self.layout, self._pass(number, 1, 1, "decode"), stage=stage)
+                collectives(self.model, self.layout, self._pass(number, 1, 1, "decode"), stage=stage, ways=ways)
                 for number in (FEW, 2 * FEW)
             )
             slopes = [(b.bytes - a.bytes) / FEW for a, b in zip(few, many, strict=True)]

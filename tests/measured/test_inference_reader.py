@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -145,3 +146,33 @@ def test_nodes_that_share_experts() -> None:
     assert predict(cached).value == pytest.approx(2 * predict(prompts).value)
     with pytest.raises(NotModelled, match="ranks that share"):
         predict(row("input_tokens_per_second_per_node", "tokens/s/node", **config))
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "form"),
+    [
+        ("perf-overview.md (v1.0, trtllm-bench)", {"engine": "TensorRT-LLM 1.0", "precision": "FP8 weights"}, "fp8"),
+        ("perf-overview.md (v1.0, trtllm-bench)", {"engine": "TensorRT-LLM 1.0", "precision": "bf16"}, "bf16"),
+        ("a report", {"engine": "TensorRT-LLM 1.0", "precision": "FP8 weights"}, "bf16"),
+        ("MLPerf", {"scenario": "Offline", "precision": "fp4"}, "fp8"),
+        ("a report", {"engine": "vllm 0.17", "precision": "nvfp4"}, "fp8"),
+        ("a report", {"engine": "vllm 0.17", "precision": "nvfp4", "kv_dtype": "bf16"}, "bf16"),
+        ("a report", {"engine": "vllm 0.17", "precision": "fp8"}, "bf16"),
+    ],
+)
+def test_the_caches_format_that_software_makes_of_a_checkpoint(source: str, config: dict[str, Any], form: str) -> None:
+    one = replace(row(model="Llama-3.1-8B", hardware="B200", **config), source=source)
+    assert deployment_of(one, default_engine="tensorrt-llm").cache_form.name == form
+
+
+def test_a_run_of_so_many_requests() -> None:
+    """TensorRT-LLM 0.14 online (performance/perf-overview.md): beyond saturation, and all at once."""
+    base = {
+        "model": "Llama-3.1-70B", "hardware": "H100 SXM 80GB", "tp": 4, "engine": "TensorRT-LLM 0.14", "isl": 467,
+        "osl": 256, "precision": "BF16", "num_requests": 500,
+    }  # fmt: skip
+    assert predict(row("ttft", request_rate_qps=32, **base)).value == pytest.approx(1229, rel=0.3)
+    assert predict(row("ttft", **base)).value == pytest.approx(9123, rel=0.3)
+    endless = {key: value for key, value in base.items() if key != "num_requests"}
+    with pytest.raises(NotModelled, match="no steady state"):
+        predict(row("ttft", request_rate_qps=32, **endless))

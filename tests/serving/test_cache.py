@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import calc
+from calc.catalog import load_accelerator
 from calc.model import cache_bytes
 from calc.parallel import Layout, shard
 from calc.passes import Pass
 from calc.serving.cache import capacity, grouping, kept
+from calc.serving.deployment import Deployment
 from calc.serving.engines import load_engine
 from calc.units import GIB, dtype
 
@@ -100,3 +102,14 @@ def test_arrays_give_what_numbers_give() -> None:
 def test_a_model_without_cache_has_no_limit() -> None:
     found = capacity(blocks_of("bert-base-uncased"), BF16, load_engine("vllm"), GIB, 512, batched_tokens=512)
     assert found.allocated_sequences == float("inf")
+
+
+def test_windows_are_an_option_of_engines_built_ahead() -> None:
+    """TensorRT-LLM before 1.0: max_attention_window_size is off by default."""
+    model, gpu = calc.load("mistral-7b-v0.1"), load_accelerator("h100-sxm")
+    before, now = (Deployment(model, gpu, Layout(), load_engine("tensorrt-llm", at)) for at in ("0.17", "1.0"))
+    full = Deployment(calc.load("mistral-7b-v0.3"), gpu, Layout(), load_engine("tensorrt-llm", "0.17"))
+    assert float(before.capacity(20_000).allocated_sequences) == pytest.approx(
+        float(full.capacity(20_000).allocated_sequences), rel=0.01
+    )
+    assert float(now.capacity(20_000).allocated_sequences) > 4 * float(before.capacity(20_000).allocated_sequences)

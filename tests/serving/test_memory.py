@@ -9,6 +9,7 @@ from calc.catalog import load_accelerator
 from calc.errors import SpecError
 from calc.parallel import Layout
 from calc.schemes import weight_forms
+from calc.serving.deployment import Deployment
 from calc.serving.engines import load_engine
 from calc.serving.memory import divide, peak_bytes
 from calc.serving.weights import LoadedWeights, loaded, rank_blocks
@@ -110,3 +111,18 @@ def test_a_fraction_that_is_none(fraction: float) -> None:
             load_accelerator("h100-sxm"), load_engine("vllm"), LoadedWeights(stored=GIB), 0,
             fraction=fraction, batched_tokens=1, sequences=1,
         )  # fmt: skip
+
+
+def test_experts_buffers_hold_the_tokens_of_all_copies() -> None:
+    """Attention DP of TensorRT-LLM: k rows of input, width and output for every token of all ranks."""
+    model, layout, trt = calc.load("qwen3-235b-a22b"), Layout(dp=8, ep=8), load_engine("tensorrt-llm")
+    (blocks,) = rank_blocks(model, layout)
+    one, all_of_them = (peak_bytes(blocks, 8192, 256, model.vocab_size, trt, gathered) for gathered in (1, 8))
+    assert all_of_them > 8 * 8192 * 8 * (4096 + 1536) * 2 > 3 * one
+    peaks = [
+        Deployment(
+            model, load_accelerator("h100-sxm"), layout, load_engine(name), weights_dtype="fp8-linear"
+        ).memory.peak
+        for name in ("tensorrt-llm", "sglang")
+    ]
+    assert peaks[0] > 3 * peaks[1]

@@ -126,3 +126,19 @@ def test_sweeps_are_numbers(engine: str) -> None:
         other = Replica(found.steps, WORK, limits).at_rate(float(rates[index]))
         assert opened.itl[index] == pytest.approx(other.itl, rel=0.02)
         assert bool(opened.stable[index]) is bool(other.stable)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "tensorrt-llm"])
+def test_prompts_are_no_more_than_steps_have_room_for(engine: str) -> None:
+    """Short answers to long prompts: places are plenty, the budget of tokens is what all wait for."""
+    work = Work(input_tokens=4000, output_tokens=20)
+    one = replica(engine, work)
+    found, budget = one.at_users(500), one.limits.batched_tokens
+    tokens = found.rate * found.step * (work.input_tokens + one.decodes)
+    assert tokens == pytest.approx(budget, rel=0.02)
+    assert found.rate == pytest.approx(one.at_users(250).rate, rel=0.02)
+    assert found.running < 0.5 * one.limits.sequences
+    assert found.rate * (found.ttft - one.steps.engine.request_s + one.decodes * found.step) == pytest.approx(
+        500, rel=0.02
+    )
+    assert not one.at_rate(1.05 * found.rate).stable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,15 @@ def test_sweeps_are_numbers(name: str) -> None:
             sequences=float(sequences[index]), context=900.0, prompts=float(prompts[index]), chunk=500.0, seen=500.0
         )
         assert swept[index] == pytest.approx(steps.time(batch).seconds)
+
+
+def test_tokens_come_to_shared_experts_as_the_engine_sends_them() -> None:
+    """To one expert each (Llama 4): all-gather brings every rank eight times as many tokens as all-to-all."""
+    model, gpu, layout = calc.load("llama-4-maverick"), load_accelerator("h100-sxm"), Layout(dp=8, ep=8)
+    gathering = load_engine("tensorrt-llm")
+    assert gathering.dispatch == "all_gather"
+    times = [
+        Steps(model, gpu, layout, replace(gathering, dispatch=way), weights_dtype="fp8-linear").communication(4096)
+        for way in ("all_gather", "all_to_all")
+    ]
+    assert 4 < times[0] / times[1] < 10

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from calc.errors import SpecError
 from calc.measured.models import model_of
 from calc.measured.rows import Measurement, NotModelled, Prediction
-from calc.measured.setups import accelerator_of, cache_dtype_of, engine_of, weights_of
+from calc.measured.setups import accelerator_of, cache_dtype_of, checkpoint_cache, engine_of, weights_of
 from calc.model import Model
 from calc.parallel import Layout, is_expert
 from calc.serving.deployment import Deployment, Settings
+from calc.serving.runs import Run, run
 from calc.serving.steady import Replica, Steady, Work
 from calc.serving.steps import Batch
 
@@ -77,13 +78,14 @@ def deployment_of(row: Measurement, layout: Layout | None = None, default_engine
         batched_tokens=row.first("max_num_batched_tokens", "chunked_prefill_size", "max_num_tokens"),
         sequences=row.first("max_num_seqs", "max_batch_size") or row.first("concurrency"),
     )
+    engine, weights = engine_of(row, default_engine), weights_of(row, model)
     return Deployment(
         model,
         accelerator_of(row),
         layout or layout_of(row, model),
-        engine_of(row, default_engine),
-        weights_dtype=weights_of(row, model),
-        cache_dtype=cache_dtype_of(row),
+        engine,
+        weights_dtype=weights,
+        cache_dtype=cache_dtype_of(row, checkpoint_cache(row, engine, weights)),
         settings=settings,
     )
 
@@ -112,33 +114,41 @@ def work_of(row: Measurement, spread: float | None = None) -> Work:
 # ---- latency under load
 
 
-def _loaded(row: Measurement) -> Steady:
-    """Return the steady state of one model copy; found once for the several figures of a run."""
+def _loaded(row: Measurement) -> Steady | Run:
+    """Return the state of one model copy; found once for the several figures of a run."""
     key = json.dumps([row.config, row.note], sort_keys=True, default=str)
     if key not in _STATES:
         _STATES[key] = _state(row)
     return _STATES[key]
 
 
-_STATES: dict[str, Steady] = {}
+_STATES: dict[str, Steady | Run] = {}
 
 
-def _state(row: Measurement) -> Steady:
-    """Return the steady state of one model copy at the row's rate or number of users."""
+def _state(row: Measurement) -> Steady | Run:
+    """Return the state of one model copy at the row's rate, with its number of users, or with all requests at once.
+
+    Where a row states how many requests there were, a rate's means are those of that run, not of a steady state.
+    """
     rate, users = row.first("request_rate_qps", "request_rate", "rate_qps"), row.first("concurrency", "users")
+    requests = row.first("num_requests", "num_prompts")
     deployment = deployment_of(row)
     copies = deployment.layout.dp
-    if rate is not None:
-        work = work_of(row)
-        found = Replica(deployment.steps, work, deployment.limits(work)).at_rate(float(rate) / copies)
-        if not found.stable:
-            raise NotModelled("more requests come than the deployment can answer: its queue has no steady state")
-        return found
-    if users is None:
+    if rate is None and users is not None:
+        work = work_of(row, spread=SPREAD)
+        replica = Replica(deployment.steps, work, deployment.limits(work))
+        return replica.at_users(max(float(users) / copies, 1.0), rounds=ROUNDS)
+    if rate is None and requests is None:
         raise NotModelled("neither a request rate nor a number of users is stated")
-    work = work_of(row, spread=SPREAD)
+    work = work_of(row)
     replica = Replica(deployment.steps, work, deployment.limits(work))
-    return replica.at_users(max(float(users) / copies, 1.0), rounds=ROUNDS)
+    each = float("inf") if rate is None else float(rate) / copies
+    if requests is not None:
+        return run(replica, each, float(requests) / copies)
+    found = replica.at_rate(each)
+    if not found.stable:
+        raise NotModelled("more requests come than the deployment can answer: its queue has no steady state")
+    return found
 
 
 def _tpot(row: Measurement) -> Prediction:
@@ -159,8 +169,8 @@ def _per_second(row: Measurement) -> float:
 def _offline(row: Measurement) -> Prediction:
     """Return output tokens per second of all devices when every request is there from the start.
 
-    N requests leave at the rate R of full batches; at the end the batch empties, on average at half its size:
-    N·O / (N/R + half a residence).
+    Requests that are alike are followed from the first to the last. Others leave at the rate R of full batches; at the
+    end the batch empties, on average at half its size: N·O / (N/R + half a residence).
     """
     gpus = row.whole("num_gpus", default=1)
     model = model_of(row)
@@ -187,12 +197,22 @@ def _throughput(row: Measurement, layout: Layout) -> float:
         return 0.0
     requests = row.first("num_requests")
     share = float(requests) / layout.dp if requests else float("inf")
+    if requests and _alike(row):
+        return run(replica, float("inf"), share).rate * float(replica.work.output_tokens) * layout.dp
     state = replica.at_users(min(share, float(replica.limits.sequences)))
     rate = float(state.rate)
     if share != float("inf"):
         residence = float(state.ttft - state.queue) + float(replica.decodes) * float(state.step)
         rate = share / (share / rate + residence / 2)
     return rate * float(replica.work.output_tokens) * layout.dp
+
+
+def _alike(row: Measurement) -> bool:
+    """Tell whether all requests have the same lengths, so that those that entered together leave together.
+
+    trtllm-bench's data sets do (``--input-stdev=0 --output-stdev=0`` in TensorRT-LLM's performance/perf-overview.md).
+    """
+    return "trtllm-bench" in row.source or "ISL+OSL fixed" in row.note
 
 
 def _replica(row: Measurement, layout: Layout) -> Replica | None:
