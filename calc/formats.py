@@ -198,6 +198,24 @@ FORMATS: Final[dict[str, Format]] = {
     )
 }
 
+_MULTIPLIED: Final = (
+    *((name, name) for name in ("fp32", "tf32", "bf16", "fp16")), ("fp8", "fp8"), ("mxfp8", "fp8"), ("mxfp6", "fp6"),
+    ("nvfp4", "fp4"), ("mxfp4", "fp4"), ("int8", "int8"),
+)  # fmt: skip
+"""How the names of formats begin whose elements matrix units multiply as they are, and the peak's name."""
+
+
+def multiplied_as(name: str) -> str:
+    """Return the format that matrix units multiply what is stored so in; empty where it is unpacked to another first.
+
+    Integers of fewer than 8 bits are for weights alone: they are widened to the activations' format.
+
+    >>> multiplied_as("fp8-block128"), multiplied_as("int4-g128")
+    ('fp8', '')
+    """
+    return next((form for start, form in _MULTIPLIED if name.startswith(start)), "")
+
+
 ALIASES: Final = {
     "float32": "fp32",
     "float": "fp32",

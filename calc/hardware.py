@@ -12,16 +12,11 @@ from typing import Any, Final, Literal, TypeAlias
 from calc.constants import Calibration, LinkKind
 from calc.errors import CalcError, SpecError
 from calc.fields import Positive, Rate
-from calc.formats import ALIASES, Format
+from calc.formats import ALIASES, Format, multiplied_as
 from calc.records import Record, named_record
 
 Peak: TypeAlias = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4"]
 PEAKS: Final = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "fp4", "int4")
-_MULTIPLIED_AS: Final = {
-    "fp8-tensor": "fp8", "fp8-block128": "fp8", "fp8-block128-e8m0": "fp8", "fp8-g128": "fp8", "mxfp8": "fp8",
-    "mxfp6": "fp6", "mxfp4": "fp4", "nvfp4": "fp4", "int8-channel": "int8",
-}  # fmt: skip
-"""Formats whose elements the matrix units multiply as they are; every other one is unpacked to one of these first."""
 
 
 _SOURCED: Final = (
@@ -167,7 +162,7 @@ class Accelerator(Record):
         """Return the peak's name for operands of a format, or None where the hardware has none."""
         name = (dtype if isinstance(dtype, str) else dtype.name).lower()
         name = ALIASES.get(name, name)
-        name = _MULTIPLIED_AS.get(name, name)
+        name = multiplied_as(name) or name
         return next((form for form in self.flops if form == name), None)
 
     def half(self) -> Peak:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from calc.algebra import Number, exact_div, maximum, minimum, product
-from calc.formats import Format, dtype
+from calc.formats import Format, dtype, multiplied_as
 from calc.kernels.grouping import Group, batched, columns, contracted
 from calc.layers import Block
 from calc.operations import Einsum, Env, Operation, Softmax, State, extent
@@ -107,21 +107,21 @@ class Sizes:
     def form(self) -> str:
         """Return the format that the kernel multiplies in: that of its weights where devices multiply in it."""
         weighted = [operation for operation in self.group.operations if operation.weights]
-        activation: str = _family(self.forms["activation"])
+        activation: str = multiplied_as(self.forms["activation"].name)
         if not weighted or self.group.kind not in ("gemm", "grouped_gemm"):
             return activation
         if weighted[0].part in ("router",) or self.block.part == "head":
             return activation
         if self.forms.get("compute") is not None:
-            return _family(self.forms["compute"])
-        return _family(form_of(self.block, weighted[0], self.forms["weight"])) or activation
+            return multiplied_as(self.forms["compute"].name)
+        return multiplied_as(form_of(self.block, weighted[0], self.forms["weight"]).name) or activation
 
     def operand_bits(self) -> float:
         """Return the bits of a stored element of the weight, or of the cache that an attention reads."""
         if self.group.kind in ("gemm", "grouped_gemm"):
             weighted = next(operation for operation in self.group.operations if operation.weights)
             compute = self.forms.get("compute")
-            if compute is not None and self.form() == _family(compute):
+            if compute is not None and self.form() == multiplied_as(compute.name):
                 return float(compute.bits)  # both operands are quantised to it before they are multiplied
             return float(form_of(self.block, weighted, self.forms["weight"]).bits)
         form: Format = self.forms["cache"] if self.group.kind == "attention" else self.forms["activation"]
@@ -199,15 +199,3 @@ def _dims(operation: Operation, index: int) -> str:
 
 def _state_form(state: State, form: Format) -> Format:
     return dtype(state.form) if state.form else form.of_state(state.name, state.dims)
-
-
-def _family(form: Format) -> str:
-    """Return the format that tensor cores multiply what is stored so in; empty where they multiply in the other's.
-
-    Formats of fewer than 8 bits other than the 4-bit floats are weight-only: they are widened to the activations'.
-    """
-    name = form.name
-    if name in ("fp32", "tf32", "bf16", "fp16"):
-        return name
-    families = (("fp8", "fp8"), ("mxfp8", "fp8"), ("nvfp4", "fp4"), ("mxfp4", "fp4"), ("int8", "int8"))
-    return next((family for prefix, family in families if name.startswith(prefix)), "")

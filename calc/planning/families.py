@@ -12,6 +12,7 @@ from calc.model import Model
 from calc.parallel import Layout, check
 from calc.records import Record, named_record
 from calc.serving.engines import Engine, load_engine
+from calc.serving.weights import served_form
 
 WIDEST = 16
 """Devices of one copy's tensor parallelism at most."""
@@ -138,5 +139,5 @@ def _formats(model: Model, device: Accelerator) -> tuple[str, ...]:
     8 bits are those of products with weights; embeddings, head and norms stay as published, as checkpoints have it.
     """
     eight = next((form for form in ("fp8", "int8") if device.multiplies(form)), None)
-    wide = model.weights_dtype in ("bf16", "fp16", "fp32")
-    return (model.weights_dtype, f"{eight}{LINEAR}") if eight and wide else (model.weights_dtype,)
+    loaded = served_form(model)
+    return (loaded, f"{eight}{LINEAR}") if eight and loaded in ("bf16", "fp16") else (loaded,)

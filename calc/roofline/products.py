@@ -17,7 +17,7 @@ TILES: Final = (
 )  # fmt: skip
 """Output tiles (rows × columns) that libraries choose from."""
 
-WIDTHS: Final = {"fp8": 8, "int8": 8, "fp6": 6, "fp4": 4, "int4": 4}
+WIDTHS: Final = {"fp8": 8, "int8": 8, "fp6": 6, "fp4": 4}
 """Bits of the operands of formats narrower than 16 bits."""
 
 NARROW_TILES: Final = tuple(tile for tile in TILES if tile[0] >= 64)

@@ -59,6 +59,7 @@ class ServingMemoryFacts(Document):
 
     capacity: int
     weights: int
+    drafter: int = Field(description="of the weights, those of what guesses tokens ahead")
     towers: int = Field(description="of the weights, those of encoders of images and sound")
     overhead: int = Field(description="activations, context, graphs")
     cache: int

@@ -19,10 +19,11 @@ from calc.serving.apart import prompt_wait, transfer_s
 from calc.serving.cache import Capacity
 from calc.serving.deployment import Deployment, Settings
 from calc.serving.engines import Engine, load_engine
-from calc.serving.guesses import GuessingSteps
+from calc.serving.guesses import Drafter, GuessingSteps
 from calc.serving.memory import ServingMemory
 from calc.serving.steady import Limits, Replica, Steady, Work
 from calc.serving.steps import StepTime
+from calc.serving.weights import served_form
 from calc.units import dtype
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class Asked(Record):
     def media_tokens(self) -> int:
         """Tokens of a prompt that are not text."""
         return sum(one.tokens for one in self.inputs)
+
+    @property
+    def weights(self) -> str:
+        """The format of the weights."""
+        return self.weights_dtype or served_form(self.model)
 
     @property
     def copies(self) -> int:
@@ -373,6 +379,7 @@ def answered(asked: Asked) -> Serving:
         asked.model, asked.accelerator, asked.layout, asked.engine,
         weights_dtype=asked.weights_dtype, cache_dtype=asked.cache_dtype, settings=asked.settings, skew=asked.skew,
         inputs=asked.inputs,
+        drafter=Drafter.of(asked.model, asked.layout, asked.drafter, asked.weights_dtype) if asked.guesses else None,
     )  # fmt: skip
     work = asked.work(deployment.encoding_s)
     capacity = deployment.capacity(work.longest)

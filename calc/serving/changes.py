@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from calc.errors import CalcError
 from calc.serving.answer import Alternative, Asked, Serving, answered
@@ -17,9 +18,9 @@ def alternatives(serving: Serving) -> tuple[Alternative, ...]:
     """
     now = _speed(serving)
     found = []
-    for text, asked in _changed(serving.asked):
+    for text, changes in _changes(serving.asked):
         try:
-            other = answered(asked)
+            other = answered(replace(serving.asked, **changes()))
         except CalcError:
             continue  # a layout or a format that cannot be is no way out
         speed = _speed(other)
@@ -39,25 +40,27 @@ def _speed(serving: Serving) -> float | None:
     return float(serving.steady.saturation) * serving.asked.copies * serving.asked.output_tokens / serving.asked.gpus
 
 
-def _changed(asked: Asked) -> Iterator[tuple[str, Asked]]:
-    """Yield what could be changed, in words, and the question that asks for it."""
-    model, device = asked.model, asked.accelerator
-    weights = asked.weights_dtype or model.weights_dtype
-    if weights in ("bf16", "fp16", "fp32"):
+def _changes(asked: Asked) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Yield what could be changed, in words, and the new values; a layout that cannot be says so when it is made."""
+    device, layout = asked.accelerator, asked.layout
+    if asked.weights in ("bf16", "fp16", "fp32"):
         form = "fp8-linear" if device.multiplies("fp8") else "int8-linear"
-        yield f"weights in {form}", replace(asked, weights_dtype=form)
-        yield "weights in int4-linear", replace(asked, weights_dtype="int4-linear")
+        yield f"weights in {form}", lambda: {"weights_dtype": form}
+        yield "weights in int4-linear", lambda: {"weights_dtype": "int4-linear"}
     if dtype(asked.cache_dtype).bits == 16:
-        yield "cache in fp8", replace(asked, cache_dtype="fp8")
+        yield "cache in fp8", lambda: {"cache_dtype": "fp8"}
     if asked.gpus * 2 <= 64 and not asked.prefill_gpus:
-        layout = asked.layout
+        wider = 2 * layout.tp
+        # experts stay on as many ranks, each of which then has less of theirs
+        shared = None if layout.ep == 1 else max(wider // layout.ep, 1)
         yield (
-            f"twice the devices (tp {2 * layout.tp})",
-            replace(asked, gpus=2 * asked.gpus, layout=replace(layout, tp=2 * layout.tp, expert_tp=None)),
+            f"twice the devices (tp {wider})",
+            lambda: {"gpus": 2 * asked.gpus, "layout": replace(layout, tp=wider, expert_tp=shared)},
         )
     if asked.concurrency is not None:
-        yield "twice the users", replace(asked, concurrency=2 * asked.concurrency)
+        users = 2 * asked.concurrency
+        yield "twice the users", lambda: {"concurrency": users}
     if asked.engine.memory_fraction and (asked.settings.memory_fraction or asked.engine.memory_fraction) < 0.95:
-        yield "a memory fraction of 0.95", replace(asked, settings=replace(asked.settings, memory_fraction=0.95))
+        yield "a memory fraction of 0.95", lambda: {"settings": replace(asked.settings, memory_fraction=0.95)}
     if not asked.cached:
-        yield "half of each prompt from a prefix cache", replace(asked, cached=0.5)
+        yield "half of each prompt from a prefix cache", lambda: {"cached": 0.5}

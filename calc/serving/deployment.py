@@ -19,6 +19,7 @@ from calc.records import Record, named_record
 from calc.serving.cache import Capacity, capacity
 from calc.serving.encoding import encoding_peak, encoding_s, tower_bytes
 from calc.serving.engines import Engine
+from calc.serving.guesses import Drafter
 from calc.serving.memory import ServingMemory, divide, peak_bytes
 from calc.serving.steady import Limits, Work
 from calc.serving.steps import Steps
@@ -41,7 +42,8 @@ class Settings(Record):
 class Deployment:
     """One model copy on its layout; data-parallel copies are alike.
 
-    ``inputs``: what stands in every prompt beside its text, as ``calc.media.shares.inputs_of`` returns it.
+    ``drafter``: what guesses tokens, in the memory of the last stage. ``inputs``: what stands in every prompt beside
+    its text, as ``calc.media.shares.inputs_of`` returns it.
 
     Raises:
         SpecError: a layout that the model cannot have.
@@ -59,12 +61,14 @@ class Deployment:
         settings: Settings | None = None,
         skew: float = 0,
         inputs: Sequence[Input] = (),
+        drafter: Drafter | None = None,
     ) -> None:
         _writes(model)
         check(model, layout)
         model = _without_windows(model) if engine.windows_off else model
         self.model, self.accelerator, self.layout, self.engine = model, accelerator, layout, engine
         self.settings, self.inputs = settings or Settings(), tuple(inputs)
+        self.drafter = drafter or Drafter()
         self.cache_form = dtype(cache_dtype)
         self.steps = Steps(
             model, accelerator, layout, engine,
@@ -90,7 +94,8 @@ class Deployment:
     @cached_property
     def memories(self) -> list[ServingMemory]:
         """The division of a device's memory, for one rank of every pipeline stage."""
-        return [self._memory(blocks, first=number == 0) for number, blocks in enumerate(self.stages)]
+        places = range(len(self.stages))
+        return [self._memory(self.stages[place], first=place == 0, last=place == places[-1]) for place in places]
 
     @property
     def memory_of_towers(self) -> int:
@@ -107,7 +112,7 @@ class Deployment:
         """That of the stage with the least room for the cache."""
         return min(self.memories, key=lambda memory: float(memory.cache))
 
-    def _memory(self, blocks: list[Block], *, first: bool) -> ServingMemory:
+    def _memory(self, blocks: list[Block], *, first: bool, last: bool) -> ServingMemory:
         weights = loaded(
             blocks, self.steps.weights, self.engine, self.model.max_context, without_experts=self.settings.host_experts
         )
@@ -116,6 +121,8 @@ class Deployment:
         if first:
             weights = replace(weights, towers=tower_bytes(self.model, self.layout))
             peak = maximum(peak, encoding_peak(self.model, self.inputs, self.layout, self.engine))
+        if last:
+            weights = replace(weights, drafter=self.drafter.weight_bytes)
         return divide(
             self.accelerator, self.engine, weights, peak,
             fraction=self.settings.memory_fraction, batched_tokens=self.batched_tokens, sequences=self.sequences,
@@ -129,13 +136,19 @@ class Deployment:
                 blocks, self.cache_form, self.engine, memory.cache, context,
                 batched_tokens=self.batched_tokens, longest=longest,
             )
-            for blocks, memory in zip(self.stages, self.memories, strict=True)
+            for blocks, memory in zip(self._keeping, self.memories, strict=True)
         ]  # fmt: skip
         least = found[0]
         for other in found[1:]:
             if float(other.allocated_sequences) < float(least.allocated_sequences):
                 least = other
         return least
+
+    @property
+    def _keeping(self) -> list[list[Block]]:
+        """The tables of each stage that keep something of a sequence: the drafter's are on the last one."""
+        *others, last = self.stages
+        return [*others, [*last, *self.drafter.blocks]]
 
     @property
     def fits(self) -> bool:

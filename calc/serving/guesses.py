@@ -11,10 +11,13 @@ from calc.errors import SpecError
 from calc.kernels import kernels
 from calc.layers import Block
 from calc.model import Model
-from calc.parallel import shard
+from calc.parallel import Layout, shard
+from calc.records import Record, named_record
 from calc.roofline import kernel_time
+from calc.schemes import Forms, stored_bytes, weight_forms
 from calc.serving.steps import Batch, Steps
 from calc.serving.tables import between, grid
+from calc.serving.weights import rank_blocks, served_form
 
 DRAFT_CONTEXT = 2048
 """Context at which drafting is timed: a drafter is small, and its attention a small part of it."""
@@ -43,7 +46,7 @@ class GuessingSteps(Steps):
         self.modules: list[Block] = []
         if isinstance(drafter, Model):
             self.drafting = Steps(
-                drafter, self.accelerator, replace(self.layout, ep=1, expert_tp=None), self.engine,
+                drafter, self.accelerator, _on_ranks(self.layout), self.engine,
                 cache_dtype=options.get("cache_dtype", "bf16"),
             )  # fmt: skip
         elif drafter == "mtp":
@@ -77,12 +80,31 @@ class GuessingSteps(Steps):
         return points, sum(kernel_time(each, self.accelerator).total for each in found)
 
 
-def expected_tokens(acceptance: float, guesses: int) -> float:
-    """Return the tokens that a step yields when each guess stands with a chance, as long as all before it do.
+@named_record
+class Drafter(Record):
+    """What guesses tokens on a rank: its tables, and the format of its weights."""
 
-    Σ_{i=0..k} α^i = (1 − α^{k+1})/(1 − α). Leviathan et al. 2022, arXiv:2211.17192 §3.1.
+    blocks: tuple[Block, ...] = ()
+    forms: Forms | None = None
 
-    >>> round(expected_tokens(0.7, 3), 3)
-    2.533
-    """
-    return sum(acceptance**power for power in range(guesses + 1))
+    @classmethod
+    def of(cls, model: Model, layout: Layout, drafter: str | Model, weights_dtype: str | None = None) -> Drafter:
+        """Return a model of its own, or the model's prediction modules, which share its table and head; or nothing."""
+        if isinstance(drafter, Model):
+            [blocks] = rank_blocks(drafter, _on_ranks(layout))
+            return cls(blocks=tuple(blocks), forms=weight_forms(served_form(drafter), drafter.blocks()))
+        if drafter == FREE or model.mtp is None:
+            return cls()
+        every = [*model.blocks(), *model.mtp_blocks()]
+        blocks = shard(model.mtp_blocks(), layout)
+        return cls(blocks=tuple(blocks), forms=weight_forms(weights_dtype or served_form(model), every))
+
+    @property
+    def weight_bytes(self) -> Number:
+        """Weights on a rank."""
+        return 0 if self.forms is None else stored_bytes(self.blocks, self.forms)
+
+
+def _on_ranks(layout: Layout) -> Layout:
+    """Return the layout of a drafter that lies on the ranks of the model's tensor parallelism."""
+    return Layout(tp=layout.tp)

@@ -24,7 +24,7 @@ from calc.records import Record, named_record
 from calc.roofline import KernelTime, Launch, kernel_time
 from calc.schemes import weight_forms
 from calc.serving.engines import Engine
-from calc.serving.weights import rank_blocks
+from calc.serving.weights import rank_blocks, served_form
 from calc.units import dtype
 
 FEW = 1024
@@ -105,7 +105,7 @@ class Steps:
     ) -> None:
         self.model, self.accelerator, self.layout, self.engine = model, accelerator, layout, engine
         self.skew, self.host_experts = skew, host_experts
-        self.weights = weight_forms(weights_dtype or model.weights_dtype, model.blocks())
+        self.weights = weight_forms(weights_dtype or served_form(model), model.blocks())
         self._called: dict[int, list[tuple[Collective, Number, Number]]] = {}
         self.forms: Forms = {"weight": self.weights, "activation": dtype("bf16"), "cache": dtype(cache_dtype)}
 
@@ -154,7 +154,7 @@ class Steps:
             for kind, seconds in part.by_kind.items():
                 by_kind[kind] = by_kind[kind] + seconds
         rows = sequences * width + finishing
-        communication = self.communication(sequences * width + tokens)
+        communication = self.communication(self.in_one_batch(sequences, width, prompts, tokens))
         sampling = rows * self.model.vocab_size * engine.sampled_bytes / self.accelerator.memory_bytes_per_s
         computing = sum(by_kind.values())
         device = (maximum(computing, communication) if overlapped else computing + communication) + sampling
@@ -167,6 +167,13 @@ class Steps:
             compute_bound=sum(part.compute_bound for part in parts),
             communication=communication, sampling=sampling, host=host,
         )  # fmt: skip
+
+    def in_one_batch(self, sequences: Number, width: int, prompts: Number, tokens: Number) -> Number:
+        """Return the tokens of one of the batches that a pipeline works on; a prompt's own are not divided."""
+        stages = self.layout.pp
+        if stages == 1:
+            return sequences * width + tokens
+        return _share(sequences, stages) * width + _share(prompts, stages) * tokens / maximum(prompts, 1e-9)
 
     def drafting_s(self, sequences: Number, width: int) -> Number:
         """Return the time of drafting guesses before a step; none here."""
@@ -195,8 +202,9 @@ class Steps:
         stages = self.layout.pp
         sequences, prompts = _share(batch.sequences, stages), _share(batch.prompts, stages)
         if part == "shared":
-            tokens = maximum(sequences * batch.width + prompts * batch.chunk, 1)
-            now = self._pass(tokens, 1, batch.context, "decode")
+            every = batch.prompts * batch.chunk
+            tokens = self.in_one_batch(batch.sequences, batch.width, batch.prompts, every)
+            now = self._pass(maximum(tokens, 1), 1, batch.context, "decode")
         elif part == "head":
             now = self._pass(maximum(sequences * batch.width + _share(batch.finishing, stages), 1), 1, 1, "decode")
         elif part == "decode":
@@ -268,10 +276,10 @@ class Steps:
         return compute, memory
 
     def communication(self, tokens: Number) -> Number:
-        """Return the time of all collectives of a step over so many tokens, which kernels wait for."""
+        """Return the time of all collectives of a step whose batches have so many tokens, which kernels wait for."""
         if self.layout.gpus == self.layout.dp and self.layout.ep == 1:
             return 0.0
-        tokens = maximum(_share(tokens, self.layout.pp), 1)
+        tokens = maximum(tokens, 1)
         total: Number = 0.0
         for stage in range(self.layout.pp):
             for call, fixed, each in self._calls(stage):

@@ -83,19 +83,21 @@ class StepTable:
     def time(self, sequences: Number, tokens: Number = 0.0, finishing: Number = 0.0) -> StepTime:
         """Return the step of ``sequences`` that decode and ``tokens`` of prompts, of which ``finishing`` end."""
         rows = sequences * self.width + finishing
+        prompts = self.chunked(maximum(tokens, 1.0))[0] * _there(tokens)
+        batches = self.steps.layout.pp
+        together = batches * self.steps.in_one_batch(sequences, self.width, prompts, tokens)
         parts = (
-            self.shared.at(maximum(sequences * self.width + tokens, 1.0)),
+            self.shared.at(maximum(together, 1.0)),
             self.decode.at(maximum(sequences, 1.0), _there(sequences)),
             self.prompt.at(maximum(tokens, 1.0), _there(tokens)),
             self.head.at(maximum(rows, 1.0)),
         )
-        prompts = self.chunked(maximum(tokens, 1.0))[0] * _there(tokens)
         return self.steps.together(parts, sequences, prompts, tokens, finishing, self.width)
 
     @cached_property
     def shared(self) -> _Curve:
         """What tokens of both phases share."""
-        most = self.most_sequences * self.width + self.most_tokens
+        most = self.most_sequences * self.width + self.steps.layout.pp * self.most_tokens
         return self._curve("shared", most, lambda grid: Batch(sequences=grid, context=self.context))
 
     @cached_property

@@ -101,7 +101,7 @@ def _row(key: str, label: str, cell: Cell, note: str = "", section: str = "", *,
 
 def _memory(serving: Serving) -> Iterator[Row]:
     asked, memory, capacity = serving.asked, serving.memory, serving.capacity
-    weights = asked.weights_dtype or asked.model.weights_dtype
+    weights = asked.weights
     answer = "yes" if serving.fits else "no"
     yield _row("fits", "fits", answer, serving.reason, "Memory of one device", strong=True)
     yield _row("memory.capacity", "visible", Figure(memory.capacity, "B"))
@@ -109,6 +109,8 @@ def _memory(serving: Serving) -> Iterator[Row]:
     yield _row("memory.weights", "weights as loaded", shown, weights)
     if towers := serving.deployment.memory_of_towers:
         yield _row("memory.towers", "  of it towers", Figure(towers, "B"), "bf16")
+    if drafter := int(memory.weights.drafter):
+        yield _row("memory.drafter", "  of it the drafter", Figure(drafter, "B"))
     yield _row(
         "memory.overhead",
         "beside weights and cache",
@@ -298,13 +300,14 @@ def _data(serving: Serving) -> dict[str, Any]:
             "guesses": asked.guesses,
             "accepted": asked.accepted,
         },
-        "weights_dtype": asked.weights_dtype or asked.model.weights_dtype,
+        "weights_dtype": asked.weights,
         "cache_dtype": asked.cache_dtype,
         "fits": serving.fits,
         "reason": serving.reason,
         "memory": {
             "capacity": int(memory.capacity),
             "weights": int(memory.weights.total),
+            "drafter": int(memory.weights.drafter),
             "towers": int(serving.deployment.memory_of_towers),
             "overhead": int(memory.beside),
             "cache": max(int(memory.cache), 0),

@@ -21,17 +21,27 @@ class LoadedWeights(Record):
 
     ``stored``: the checkpoint's tensors as divided. ``tables``: rotary angles, which logs of some engines count as
     weights. ``copies``: matrices kept a second time in another form. ``towers``: encoders of images and sound.
+    ``drafter``: what guesses tokens ahead.
     """
 
     stored: Number
     tables: Number = 0
     copies: Number = 0
     towers: Number = 0
+    drafter: Number = 0
 
     @property
     def total(self) -> Number:
         """All of it."""
-        return self.stored + self.tables + self.copies + self.towers
+        return self.stored + self.tables + self.copies + self.towers + self.drafter
+
+
+def served_form(model: Model) -> str:
+    """Return the format that engines load weights in where none is asked for: the published one, of 32 bits 16.
+
+    vLLM's ``--dtype auto`` takes 16 bits for models in FP32 (docs.vllm.ai, engine arguments).
+    """
+    return "bf16" if model.weights_dtype == "fp32" else model.weights_dtype
 
 
 def rank_blocks(model: Model, layout: Layout, *, mtp: bool = False) -> list[list[Block]]:

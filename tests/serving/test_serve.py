@@ -223,3 +223,57 @@ def test_experts_are_shared_in_every_way(tp: int, dp: int, ep: int) -> None:
 def test_it_is_public() -> None:
     assert calc.serve is serve
     assert calc.Serving is Serving
+
+
+@pytest.mark.parametrize("ep", [2, 4, 8])
+def test_experts_on_the_ranks_of_tensor_parallelism_are_served(ep: int) -> None:
+    found = calc.serve("mixtral-8x7b", "h100-sxm", gpus=8, tp=8, ep=ep, input_tokens=100, output_tokens=10)
+    assert found.fits
+    assert any(each.change == "twice the devices (tp 16)" and each.fits for each in found.alternatives)
+
+
+@pytest.mark.parametrize("tokens", [2000, 8000])
+def test_a_lone_prompt_passes_all_stages(tokens: int) -> None:
+    """It is as fast as on one device at best, and bound by the arithmetic of all layers."""
+    asked = {"input_tokens": tokens, "output_tokens": 100, "concurrency": 1}
+    one = calc.serve("llama-3.1-8b", "h100-sxm", **asked)
+    staged = calc.serve("llama-3.1-8b", "h100-sxm", gpus=8, tp=1, pp=8, **asked)
+    assert staged.ttft_s >= 0.99 * one.ttft_s
+    flops = calc.load("llama-3.1-8b").flops(calc.Pass.prefill(tokens))
+    assert staged.ttft_s > flops / 989.4e12
+
+
+def test_many_prompts_keep_all_stages_busy() -> None:
+    asked = {"input_tokens": 2000, "output_tokens": 20}
+    one, staged = (calc.serve("llama-3.1-8b", "h100-sxm", gpus=n, tp=1, pp=n, **asked) for n in (1, 4))
+    assert 2 < staged.output_tokens_per_s / one.output_tokens_per_s < 4.2
+
+
+def test_engines_load_sixteen_bits_of_thirty_two() -> None:
+    found = calc.serve("gemma-2-27b", "h100-sxm", input_tokens=100, output_tokens=10)
+    assert found.asked.weights == "bf16"
+    assert found.memory.weights.stored == 2 * calc.load("gemma-2-27b").params().total
+    asked = calc.serve("gemma-2-27b", "b300", input_tokens=100, output_tokens=10, weights_dtype="fp32")
+    assert asked.memory.weights.stored == 4 * calc.load("gemma-2-27b").params().total
+
+
+def test_a_drafter_takes_memory() -> None:
+    asked = {"input_tokens": 1000, "output_tokens": 100, "gpus": 4, "concurrency": 4}
+    plain = calc.serve("llama-3.1-70b", "h100-sxm", **asked)
+    guessing = {"guesses": 3, "accepted": 2.5}
+    small = calc.serve("llama-3.1-70b", "h100-sxm", **asked, **guessing, drafter="llama-3.1-8b")
+    share = calc.serve("llama-3.1-8b", "h100-sxm", **asked).memory.weights.stored
+    assert small.memory.weights.total - plain.memory.weights.total == share
+    # the drafter keeps keys and values of its own
+    assert small.capacity.logical_bytes == pytest.approx(plain.capacity.logical_bytes * (1 + 32 / 80))
+    free = calc.serve("llama-3.1-70b", "h100-sxm", **asked, **guessing, drafter="ngram")
+    assert free.memory.weights.total == plain.memory.weights.total
+
+
+def test_prediction_modules_that_guess_take_memory() -> None:
+    model, asked = calc.load("deepseek-v3"), {"input_tokens": 1000, "output_tokens": 100, "gpus": 8, "tp": 8}
+    plain = calc.serve(model, "h200", **asked)
+    own = calc.serve(model, "h200", **asked, guesses=1, accepted=1.8)
+    more = own.memory.weights.total - plain.memory.weights.total
+    assert 1 < more / (plain.memory.weights.stored / 61) < 1.6  # a layer like the 61, its table and head
+    assert own.capacity.logical_bytes == pytest.approx(plain.capacity.logical_bytes * 62 / 61)
