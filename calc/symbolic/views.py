@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from calc import catalog
+from calc.checks import one_of
 from calc.errors import SpecError, UnknownName
 from calc.model import Model
 from calc.operations import Counts, Role
@@ -19,6 +20,7 @@ from calc.symbolic.mechanisms import kinds, of_mechanism
 from calc.symbolic.quantities import MULTI_HEAD, QUANTITIES, quantity
 from calc.symbolic.solve import VARIABLES, Solution, solve
 from calc.symbolic.variants import with_options
+from calc.tensors import COUNTS
 from calc.units import Format, dtype, figure
 
 Target = str | Model
@@ -54,8 +56,7 @@ def formula(
     """
     wanted = quantity(of)
     subject = subject_of(target, parsing.assignments(options) if isinstance(options, str) else dict(options or {}))
-    if counts not in ("matmul", "all"):
-        raise SpecError(f"counts = {counts!r} is neither 'matmul' nor 'all'")
+    one_of("counts", counts, COUNTS)
     forms, notes = _forms(subject, weights_dtype, cache_dtype, needed="weight" in wanted.roles)
     return make(subject, wanted, forms, causal=causal, counts=counts, notes=notes)
 
