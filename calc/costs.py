@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, field, replace
 from fractions import Fraction
 from math import log2
-from operator import index
 from typing import Any
 
 from calc.algebra import Number
-from calc.errors import SpecError, UnknownName, shortened
+from calc.checks import one_of, whole
+from calc.errors import SpecError, UnknownName
 from calc.fields import LARGEST
 from calc.modality.tower import Tower
 from calc.model import (
@@ -30,6 +30,7 @@ from calc.operations import Counts, Phase, Role
 from calc.records import Record, named_record, record
 from calc.results import Figure
 from calc.schemes import stored_bytes, weight_forms
+from calc.tensors import COUNTS
 from calc.units import dtype
 
 DEFAULT_CONTEXT = 8192
@@ -52,11 +53,10 @@ class Setting(Record):
         for name in ("batch", "context", "source"):
             value = getattr(self, name)
             if value is not None or name != "source":
-                self.__dict__[name] = _whole(name, value)
+                self.__dict__[name] = whole(name, value, most=LARGEST)
         if not isinstance(self.causal, bool):
             raise SpecError(f"causal = {self.causal!r} is neither True nor False")
-        if self.counts not in ("matmul", "all"):
-            raise SpecError(f"counts = {self.counts!r} is neither 'matmul' nor 'all'")
+        one_of("counts", self.counts, COUNTS)
         for name in ("weights_dtype", "cache_dtype"):
             form = getattr(self, name)
             if not (isinstance(form, str) and form.strip()) and (form is not None or name == "cache_dtype"):
@@ -103,17 +103,6 @@ class Setting(Record):
 def _plain(value: Number) -> Number:
     """Return a fraction as the float that JSON and tables show."""
     return float(value) if isinstance(value, Fraction) else value
-
-
-def _whole(name: str, value: Any) -> int:
-    """Return a size as an int; numpy's integers are integers."""
-    try:
-        number = None if isinstance(value, bool) else index(value)
-    except TypeError:
-        number = None
-    if number is None or not 1 <= number <= LARGEST:
-        raise SpecError(f"{name} = {shortened(repr(value))} is not a whole number from 1 to {LARGEST:,}")
-    return number
 
 
 @named_record

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from calc import catalog
+from calc.checks import text
 from calc.constants import SCALE_UP
 from calc.hardware import PEAKS, Accelerator, Link
 from calc.results import Cell, Figure, Grid, Result, Row
@@ -21,7 +22,7 @@ def accelerators(search: str = "") -> Result:
     >>> accelerators("h100-sxm").data["accelerators"][0]["flops"]["bf16"]
     989400000000000.0
     """
-    wanted = search.lower()
+    wanted = text("search", search).lower()
     found = [one for one in catalog.all_accelerators() if wanted in f"{one.name} {one.title} {one.vendor}".lower()]
     found.sort(key=lambda one: (-_makers().index(one.vendor), one.year, one.flops[one.half()], one.name), reverse=True)
     found.sort(key=lambda one: _makers().index(one.vendor))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from calc import catalog
+from calc.checks import one_of, whole
 from calc.confidence import KnownError, collective_error
 from calc.costs import Setting
-from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.model import Model
 from calc.network import collective_time
@@ -48,10 +48,8 @@ def exchange(
     >>> [(call["kind"], call["count"], call["bytes"]) for call in found.data["calls"]][:2]
     [('all_reduce', 1, 8192), ('all_reduce', 32, 8192)]
     """
-    if phase not in PHASES:
-        raise SpecError(f"phase = {phase!r} is none of {', '.join(map(repr, PHASES))}")
-    if not 0 <= stage < layout.pp:
-        raise SpecError(f"stage = {stage} is not one of the {layout.pp} from 0 on")
+    one_of("phase", phase, PHASES)
+    stage = whole("stage", stage, 0, layout.pp - 1)
     loaded = catalog.load(model)
     asked = Setting.of([loaded], context, batch=batch)
     check(loaded, layout)
@@ -74,8 +72,8 @@ def exchange(
         "pass": {"phase": phase, "batch": asked.batch, "context": asked.context},
         "layout": {**asdict(layout), "expert_tp": layout.etp, "gpus": layout.gpus},
         "stage": stage,
-        "wire": asdict(wire or Wire()),
-        "ways": asdict(ways or Ways()),
+        "wire": asdict(Wire() if wire is None else wire),
+        "ways": asdict(Ways() if ways is None else ways),
         "accelerator": None if device is None else device.name,
         "calls": [_record(call, seconds) for call, seconds in found],
         "total": {when: _total(found, when) for when in WHEN},

@@ -8,6 +8,7 @@ from math import gcd
 from typing import TYPE_CHECKING, Final
 
 from calc.algebra import Number, ceil_div
+from calc.checks import text
 from calc.errors import SpecError, UnknownName
 from calc.records import Record, record
 
@@ -238,11 +239,12 @@ def dtype(name: str) -> Format:
 
     Raises:
         UnknownName: no such format; near ones are suggested.
+        SpecError: not a text.
 
     >>> dtype("bfloat16").name
     'bf16'
     """
-    key = name.strip().lower().removeprefix("torch.")
+    key = text("dtype", name).strip().lower().removeprefix("torch.")
     key = ALIASES.get(key, key)
     try:
         return FORMATS[key]

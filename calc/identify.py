@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Final
 
+from calc import checks
 from calc.catalog import all_accelerators
 from calc.constants import SCALE_UP, LinkKind
 from calc.errors import SpecError, shortened
@@ -52,6 +53,7 @@ def find_accelerator(text: str) -> Accelerator:
     >>> find_accelerator("A100-80GB, 330W cap, hybrid cube mesh NVLink").tdp_watts
     330.0
     """
+    checks.text("text", text)
     found = _named(text)
     if watts := _WATTS.search(text):
         found = replace(found, tdp_watts=float(watts[1]))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from calc.algebra import Number
+from calc.checks import text
 from calc.errors import SpecError, UnknownName
 from calc.formats import ALIASES, FORMATS, Format, dtype
 from calc.layers import Block
@@ -249,7 +250,7 @@ def weight_forms(name: str, blocks: Iterable[Block] = ()) -> Forms:
     >>> weight_forms("experts=mxfp4,rest=bf16").name
     'experts=mxfp4,rest=bf16'
     """
-    key = name.strip().lower()
+    key = text("dtype", name).strip().lower()
     if "=" in key:
         return _by_role(key, tuple(blocks))
     plain = ALIASES.get(key.removeprefix("torch."), key.removeprefix("torch."))

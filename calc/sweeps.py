@@ -7,10 +7,12 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from calc import catalog
+from calc.checks import one_of
 from calc.errors import SpecError
 from calc.model import Model, Pass, cache_bytes, flops_by_operation, training_flops
 from calc.operations import Counts
 from calc.records import Record, named_record
+from calc.tensors import COUNTS
 from calc.units import dtype
 
 if TYPE_CHECKING:
@@ -80,8 +82,7 @@ def sweep(
     import numpy as np
 
     loaded = catalog.load(model)
-    if counts not in ("matmul", "all"):
-        raise SpecError(f"counts = {counts!r} is neither 'matmul' nor 'all'")
+    one_of("counts", counts, COUNTS)
     inputs = [_whole("batch", batch), _whole("context", context)]
     inputs += [] if source is None else [_whole("source", source)]
     try:

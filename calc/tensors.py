@@ -11,6 +11,7 @@ from calc.records import Record, named_record
 
 Env: TypeAlias = Mapping[str, Number]
 Counts: TypeAlias = Literal["matmul", "all"]
+COUNTS: tuple[Counts, ...] = ("matmul", "all")
 Part: TypeAlias = Literal["embedding", "attention", "ffn", "router", "norm", "head", "other"]
 PARTS: tuple[Part, ...] = ("embedding", "attention", "ffn", "router", "norm", "head", "other")
 Phase: TypeAlias = Literal["prefill", "decode"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from calc import catalog
+from calc.checks import one_of
 from calc.confidence import KnownError, operator_error
 from calc.costs import Setting
-from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.kernels import Direction, Fusion, Kernel
 from calc.model import Block, Model
@@ -63,8 +63,9 @@ def kernel_table(
     >>> round(found.data["total"]["seconds"] * 1e3)
     7
     """
-    if phase not in PHASES:
-        raise SpecError(f"phase = {phase!r} is none of {', '.join(map(repr, PHASES))}")
+    one_of("phase", phase, PHASES)
+    one_of("fusion", fusion, get_args(Fusion))
+    one_of("launch", launch, get_args(Launch))
     loaded = catalog.load(model)
     asked = Setting.of([loaded], context, **setting)
     layout = Layout(tp=tp)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calc import catalog
+from calc.checks import one_of, text
 from calc.costs import PHASES, Costs, Setting
 from calc.errors import SpecError
 from calc.growth import PARTS as PARTS_OF_A_LAYER
@@ -384,8 +385,7 @@ def operation_table(
     Raises:
         CalcError: an unknown model, phase or size.
     """
-    if phase not in PHASES:
-        raise SpecError(f"phase = {phase!r} is neither 'prefill' nor 'decode'")
+    one_of("phase", phase, PHASES)
     loaded = catalog.load(model)
     asked = Setting.of([loaded], context, **setting)
     blocks = loaded.blocks()
@@ -463,12 +463,13 @@ def _label(block: Block) -> str:
 
 def listing(search: str = "") -> Result:
     """Return the presets, one line each; ``search`` keeps those whose name, title or kind of attention contains it."""
+    wanted = text("search", search).lower()
     rows, records = [], []
     for model in catalog.all_models():
         params = model.params()
         labels = [block.label for block in model.blocks() if block.name in ("patches", "attention", "ffn")]
         kinds = ", ".join(dict.fromkeys([*labels, *(f"{tower.modality} tower" for tower in model.tower)]))
-        if search.lower() not in f"{model.name} {model.title} {kinds}".lower():
+        if wanted not in f"{model.name} {model.title} {kinds}".lower():
             continue
         entry = {
             "name": model.name,

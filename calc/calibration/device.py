@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from calc.calibration.exchanges import Exchange
 from calc.calibration.points import Point
+from calc.checks import one_of, whole
 from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.identify import find_accelerator
@@ -94,18 +95,16 @@ class TorchDevice:
     def __init__(
         self, kind: str, forms: tuple[str, ...] = (), threads: int | None = None, ranks: int | None = None
     ) -> None:
-        if kind not in ("cpu", "cuda"):
-            raise SpecError(f"device = {kind!r} is neither 'cpu' nor 'cuda'")
+        one_of("device", kind, ("cpu", "cuda"))
         if kind == "cuda" and not torch.cuda.is_available():
             raise SpecError(f"device = {kind!r}: PyTorch sees no CUDA device")
-        unknown = [form for form in forms if form not in DTYPES]
-        if unknown:
-            raise SpecError(f"form = {unknown[0]!r} is none of {', '.join(DTYPES)}")
+        for form in forms:
+            one_of("form", form, DTYPES)
         if threads is not None:
             torch.set_num_threads(threads)
         there = torch.cuda.device_count() if kind == "cuda" else MOST_PROCESSES
         self.ranks = ranks if ranks is not None else there if kind == "cuda" else 1
-        if not 1 <= self.ranks <= there:
+        if whole("ranks", self.ranks) > there:
             raise SpecError(f"ranks = {ranks} is not from 1 to {there}, the {_LIKE[kind]}")
         self._library: Backend = "nccl" if kind == "cuda" else "gloo"
         self._spreads: list[float] = []

@@ -9,6 +9,7 @@ from typing import Any
 
 from calc.calibration.links import SHARE, fitted_links
 from calc.calibration.run import Found, Progress, run
+from calc.checks import number, whole
 from calc.constants import CALIBRATION_VERSION
 from calc.deviations import Errors, deviations
 from calc.errors import SpecError
@@ -34,13 +35,13 @@ def measure(
 
     from calc.calibration.device import TorchDevice
 
-    if seconds is not None and not 0 < seconds < 86400:
-        raise SpecError(f"seconds = {seconds} is not a time between 0 and a day")
-    if threads is not None and (threads < 1 or device != "cpu"):
+    if seconds is not None:
+        number("seconds", seconds, above=0, below=86_400)
+    if threads is not None and (whole("threads", threads) < 1 or device != "cpu"):
         raise SpecError(f"threads = {threads}: a CPU has one or more")
     versions = {"torch": torch.__version__, **({"cuda": str(torch.version.cuda)} if device == "cuda" else {})}
     measured = TorchDevice(device, forms, threads, ranks)
-    return result(run(measured, seconds or DEFAULT_SECONDS[device], versions, progress))
+    return result(run(measured, DEFAULT_SECONDS[device] if seconds is None else seconds, versions, progress))
 
 
 def result(found: Found) -> Result:

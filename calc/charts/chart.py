@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from calc import catalog
 from calc.charts.data import ChartData
+from calc.checks import whole
 from calc.costs import Setting
 from calc.errors import SpecError, UnknownName
 from calc.hardware import Accelerator
@@ -113,8 +114,8 @@ def ask(name: str, models: Iterable[str | Path | Model], options: Mapping[str, A
     given["results"] = tuple(given.get("results", ()))
     asked = Asked(models=loaded, accelerators=machines, **given)
     asked.setting(1)
-    if asked.gpus is not None and not (isinstance(asked.gpus, int) and asked.gpus >= 1):
-        raise SpecError(f"gpus = {asked.gpus!r} is not a whole number of 1 or more")
+    if asked.gpus is not None:
+        whole("gpus", asked.gpus)
     return asked
 
 

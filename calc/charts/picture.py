@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from calc.charts.chart import Chart, Size
 from calc.charts.data import ChartData
+from calc.checks import number, one_of
 from calc.errors import SpecError, shortened
 from calc.files import write_whole
 from calc.records import Record, record
@@ -55,10 +56,8 @@ class Picture(Record):
         """
         from calc.charts.style import applied, theme
 
-        if form not in FORMATS:
-            raise SpecError(f"format = {shortened(form)!r} is none of {', '.join(FORMATS)}")
-        if not 30 <= dpi <= 1200:
-            raise SpecError(f"dpi = {dpi} is not from 30 to 1200")
+        one_of("format", form, FORMATS)
+        number("dpi", dpi, least=30, most=1200)
         buffer = io.BytesIO()
         with applied(theme(dark)), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a reader's font may have it

@@ -13,6 +13,7 @@ from math import isqrt, log2
 from typing import TYPE_CHECKING, Any
 
 from calc.attention.gqa import GQA
+from calc.checks import one_of
 from calc.claims.registry import QUANTITIES, Quantity, Range, quantity
 from calc.costs import complexity
 from calc.errors import SpecError, UnknownName
@@ -334,8 +335,7 @@ def flops_deepseek_rule(model: Model, context: int, ffn: Fraction | None = None)
 @quantity("flops.ratio", "")
 def flops_ratio(model: Model, other: Model, context: int, phase: str = "decode") -> Fraction:
     """Return how many times the FLOPs of another model this one needs in a phase (prefill or decode)."""
-    if phase not in ("prefill", "decode"):
-        raise SpecError(f"phase = {phase!r} is neither 'prefill' nor 'decode'")
+    one_of("phase", phase, ("prefill", "decode"))
     of = flops_decode if phase == "decode" else flops_prefill
     return Fraction(of(model, context), of(other, context))
 

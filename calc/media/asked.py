@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Final
 
+from calc.checks import whole
 from calc.errors import SpecError, shortened
+from calc.fields import LARGEST
 from calc.records import Record, named_record
 
 LONGEST_SIDE: Final = 100_000
@@ -80,8 +82,7 @@ def read(
     >>> read(images="3@1024x768").images[0].count, read(audio="1m30s").audio[0].seconds
     (3, Fraction(90, 1))
     """
-    if text is not None and (isinstance(text, bool) or not isinstance(text, int) or not 0 <= text <= 10**12):
-        raise SpecError(f"text = {shortened(repr(text))} is not a number of tokens")
+    text = None if text is None else whole("text", text, 0, LARGEST)
     return Asked(
         images=tuple(_picture(one) for one in _each("images", images)),
         audio=tuple(_recording(one) for one in _each("audio", audio)),

@@ -265,7 +265,7 @@ def _distillation(asked: Asked) -> Plan:
         raise SpecError(
             f"top_k = {asked.top_k:,} is more than the vocabulary of {teacher.name}, {teacher.vocab_size:,}"
         )
-    tokens = asked.tokens or float(asked.batch * asked.length)
+    tokens = float(asked.batch * asked.length) if asked.tokens is None else asked.tokens
     sequences = tokens / asked.length
     whole, packed = stored_bytes_per_token(teacher.vocab_size, asked.top_k, asked.value_bytes)
     index = whole // asked.top_k - asked.value_bytes

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from calc import catalog
-from calc.errors import SpecError, UnknownName
+from calc.checks import number, one_of, share, whole
+from calc.errors import UnknownName
 from calc.model import Model
 from calc.objectives.parts import Training, setting_of
 from calc.objectives.plans import OBJECTIVES, Asked, Plan
@@ -115,17 +116,13 @@ def objective(
 
 
 def _check(asked: Asked) -> None:
-    whole = {"batch": 1, "prompt": 1, "answer": 0, "group": 1, "epochs": 1, "top_k": 1, "modules": 0, "updates": 1}
-    for name, least in whole.items():
-        value = getattr(asked, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise SpecError(f"{name} = {value!r} is not a whole number from {least} on")
-    if not 0 <= asked.replay < 1:
-        raise SpecError(f"replay = {asked.replay} is not a share from 0 to less than 1")
-    if asked.value_bytes not in (1, 2, 4):
-        raise SpecError(f"value_bytes = {asked.value_bytes} is not 1, 2 or 4")
-    if asked.tokens is not None and not 0 < asked.tokens < float("inf"):
-        raise SpecError(f"tokens = {asked.tokens} is not a positive number")
+    sizes = {"batch": 1, "prompt": 1, "answer": 0, "group": 1, "epochs": 1, "top_k": 1, "modules": 0, "updates": 1}
+    for name, least in sizes.items():
+        whole(name, getattr(asked, name), least)
+    share("replay", asked.replay, one=False)
+    one_of("value_bytes", asked.value_bytes, (1, 2, 4))
+    if asked.tokens is not None:
+        number("tokens", asked.tokens, above=0)
 
 
 def _grid(title: str, asked: Asked, plan: Plan, flops: float) -> Grid:

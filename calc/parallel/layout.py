@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+from calc.checks import one_of, whole
 from calc.errors import SpecError
 from calc.records import Record, named_record
 
@@ -55,15 +56,12 @@ class Layout(Record):
     """The vocabulary is padded to a multiple of this times tp: 128 in Megatron (``make_vocab_size_divisible_by``)."""
 
     def __post_init__(self) -> None:
-        positive = (*DEGREES, "virtual_stages", "vocab_multiple", "expert_tp", "first_layers", "last_layers")
-        for name in positive:
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise SpecError(f"{name} = {value!r} is not a whole number of 1 or more")
-        if self.zero not in (0, 1, 2, 3):
-            raise SpecError(f"zero = {self.zero!r} is none of the stages 0, 1, 2, 3")
-        if self.schedule not in SCHEDULES:
-            raise SpecError(f"schedule = {self.schedule!r} is none of {', '.join(SCHEDULES)}")
+        values, optional = self.__dict__, ("expert_tp", "first_layers", "last_layers")
+        for name in (*DEGREES, "virtual_stages", "vocab_multiple", *optional):
+            if values[name] is not None or name not in optional:
+                values[name] = whole(name, values[name])
+        values["zero"] = whole("zero", self.zero, 0, 3)
+        one_of("schedule", self.schedule, SCHEDULES)
         self._check_experts()
         self._check_pipeline()
 

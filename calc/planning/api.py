@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from pathlib import Path
 
 from calc.catalog import load
+from calc.checks import number, share, whole
 from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.media.asked import read
 from calc.media.shares import inputs_of
 from calc.model import Model
 from calc.planning.answer import Plan
-from calc.planning.demand import Demand, Lengths, Objectives, is_number
+from calc.planning.demand import Demand, Lengths, Objectives
 from calc.planning.families import families
 from calc.planning.search import Question, Search
 from calc.units import dtype
@@ -113,10 +113,8 @@ def _lengths(lengths: Lengths | str | Path | None, input_tokens: float | None, o
 def _check(question: Question, cache_dtype: str) -> None:
     """Refuse numbers that are none."""
     most, cached, price = question.max_gpus, question.cached, question.usd_per_hour
-    if isinstance(most, bool) or not isinstance(most, Integral) or not 1 <= most <= 10**6:
-        raise SpecError(f"max_gpus = {most!r} is not a whole number from 1 to 1,000,000")
-    if not is_number(cached) or not 0 <= cached <= 1:
-        raise SpecError(f"cached = {cached!r} is not a share from 0 to 1")
-    if price is not None and (not is_number(price) or not 0 < price < 1e9):
-        raise SpecError(f"usd_per_hour = {price!r} is not a positive number")
+    whole("max_gpus", most, most=10**6)
+    share("cached", cached)
+    if price is not None:
+        number("usd_per_hour", price, above=0, below=10**9)
     dtype(cache_dtype)

@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import isfinite
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from calc.catalog import read_text
+from calc.checks import is_number, number
 from calc.errors import SpecError, shortened
 from calc.records import Record, named_record
 from calc.serving.steady import Work
@@ -35,13 +35,9 @@ class Lengths(Record):
 
     def __post_init__(self) -> None:
         for name in ("input_tokens", "output_tokens"):
-            value = getattr(self, name)
-            if not is_number(value) or not 1 <= value <= LARGEST:
-                raise SpecError(f"{name} = {value!r} is not a number of tokens from 1 on")
+            number(name, getattr(self, name), least=1, most=LARGEST, what="number of tokens")
         for name in ("input_spread", "output_spread"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 <= value <= 100:
-                raise SpecError(f"{name} = {value!r} is not a coefficient of variation from 0 on")
+            number(name, getattr(self, name), least=0, most=100, what="coefficient of variation")
 
     @classmethod
     def of_histogram(cls, rows: Iterable[Sequence[float]]) -> Lengths:
@@ -101,8 +97,7 @@ class Demand(Record):
     profile: tuple[float, ...] = (1.0,) * HOURS
 
     def __post_init__(self) -> None:
-        if not is_number(self.rate) or not 0 < self.rate < LARGEST:
-            raise SpecError(f"rate = {self.rate!r} is not a positive number of requests per second")
+        number("rate", self.rate, above=0, below=LARGEST, what="number of requests per second")
         if len(self.profile) != HOURS:
             raise SpecError(f"a day's profile has {HOURS} numbers, one for each hour, not {len(self.profile)}")
         if not all(is_number(share) and 0 <= share < LARGEST for share in self.profile) or not max(self.profile):
@@ -132,11 +127,8 @@ class Objectives(Record):
 
     def __post_init__(self) -> None:
         for name in ("ttft", "tpot"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 < value < LARGEST:
-                raise SpecError(f"{name} = {value!r} is not a positive number of seconds")
-        if not is_number(self.quantile) or not 0.5 <= self.quantile < 1:
-            raise SpecError(f"quantile = {self.quantile!r} is not from 0.5 up to 1")
+            number(name, getattr(self, name), above=0, below=LARGEST, what="number of seconds")
+        number("quantile", self.quantile, least=0.5, below=1)
 
 
 def _rows(path: Path, columns: int) -> list[list[float]]:
@@ -155,11 +147,6 @@ def _rows(path: Path, columns: int) -> list[list[float]]:
         if columns == 1 and len(rows) == 1:
             rows = [[value] for value in rows[0]]
     return _numbers(rows, columns, str(path))
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a value is a finite number, and not a truth value."""
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
 
 
 def _reads_as_number(value: Any) -> bool:

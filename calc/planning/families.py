@@ -86,7 +86,7 @@ def families(
         raise SpecError("engines = () names no engine")
     for device in _devices(accelerators):
         for layout in _layouts(model, device, max_gpus):
-            for form in (weights_dtype,) if weights_dtype else _formats(model, device):
+            for form in (weights_dtype,) if weights_dtype is not None else _formats(model, device):
                 for engine in loaded:
                     yield Family(
                         accelerator=device, layout=layout, engine=engine, weights_dtype=form, cache_dtype=cache_dtype
@@ -95,7 +95,9 @@ def families(
 
 def _devices(wanted: Sequence[str | Accelerator] | None) -> list[Accelerator]:
     """Return the accelerators asked for; by default those whose price is known."""
-    if wanted:
+    if wanted is not None:
+        if not wanted:
+            raise SpecError("accelerators = () names no accelerator")
         return [load_accelerator(one) for one in wanted]
     return [one for one in all_accelerators() if one.price is not None]
 

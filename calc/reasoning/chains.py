@@ -18,6 +18,7 @@ from __future__ import annotations
 from math import comb
 
 from calc.algebra import Number
+from calc.checks import share, whole
 from calc.errors import SpecError
 from calc.records import Record, named_record
 
@@ -67,24 +68,23 @@ class Chain(Record):
         return 1 if self.attempts is None else (1 - self.redo**self.attempts) ** self.steps
 
 
-def checked(chain: Chain, samples: int) -> None:
-    """Refuse a chain that cannot be.
+def checked(chain: Chain, prompt: int, samples: int) -> None:
+    """Refuse a chain that cannot be, behind a prompt and in samples that cannot.
 
     Raises:
         SpecError: a size that is no whole number, a chance that is none, redoing without end, nothing generated.
     """
     sizes = {"steps": chain.steps, "step_tokens": chain.step_tokens}
-    sizes |= {"answer_tokens": chain.answer_tokens, "check_tokens": chain.check_tokens, "samples": samples}
+    sizes |= {"answer_tokens": chain.answer_tokens, "check_tokens": chain.check_tokens}
     for name, value in sizes.items():
-        least = 1 if name == "samples" else 0
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise SpecError(f"{name} = {value!r} is not a whole number from {least} on")
-    if not (isinstance(chain.redo, (int, float)) and 0 <= chain.redo <= 1):
-        raise SpecError(f"redo = {chain.redo!r} is not a probability")
+        whole(name, value, 0)
+    whole("prompt", prompt)
+    whole("samples", samples)
+    share("redo", chain.redo, what="chance")
     if chain.attempts is None and chain.redo == 1:
         raise SpecError("redo = 1 without a limit of attempts never ends: give attempts")
-    if chain.attempts is not None and chain.attempts < 1:
-        raise SpecError(f"attempts = {chain.attempts} is not at least 1")
+    if chain.attempts is not None:
+        whole("attempts", chain.attempts)
     if not chain.kept:
         raise SpecError("nothing is generated: give steps of some tokens, or an answer")
 

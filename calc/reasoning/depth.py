@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from calc import catalog
+from calc.checks import one_of, share, whole
 from calc.costs import Setting
-from calc.errors import SpecError
+from calc.errors import SpecError, shortened
 from calc.layers import Block
 from calc.model import Model, Pass, running
 from calc.operations import Einsum, Lookup, Operation
@@ -52,13 +53,14 @@ def adapt(
     if (exits is None) == (capacity is None):
         raise SpecError("give either exits (early exit) or a capacity (mixture of depths)")
     length = Setting.of([loaded], context).context
+    one_of("confidence", confidence, get_args(Confidence))
     if exits is not None:
+        if not isinstance(exits, Mapping):
+            raise SpecError(f"exits = {shortened(repr(exits))}: write them as {{16: 0.3, 24: 0.5}}")
         return _early(loaded, dict(exits), confidence, length)
-    if capacity is None or not 0 < capacity <= 1:
-        raise SpecError(f"capacity = {capacity} is not a share above 0 and at most 1")
-    if not 1 <= every <= loaded.n_layers:
+    if whole("every", every) > loaded.n_layers:
         raise SpecError(f"every = {every} is not from 1 to the {loaded.n_layers} layers of {loaded.name}")
-    return _mixed(loaded, capacity, every, length)
+    return _mixed(loaded, share("capacity", capacity, zero=False), every, length)
 
 
 def _early(model: Model, exits: dict[int, float], confidence: Confidence, context: int) -> Result:
@@ -91,10 +93,9 @@ def _check_exits(model: Model, exits: Mapping[int, float], confidence: Confidenc
     if not exits:
         raise SpecError("no exit is given: write them as {16: 0.3, 24: 0.5}")
     for layer, chance in exits.items():
-        if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= model.n_layers:
+        if whole("layer of an exit", layer) > model.n_layers:
             raise SpecError(f"exit after layer {layer}: {model.name} has {model.n_layers}")
-        if not 0 <= chance <= 1:
-            raise SpecError(f"exit after layer {layer} with chance {chance}: that is none")
+        share(f"chance of the exit after layer {layer}", chance, what="chance")
     if sum(exits.values()) > 1 + 1e-9:
         raise SpecError(f"the chances of the exits add up to {sum(exits.values()):g}, more than 1")
     if confidence == "head" and model.head is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calc import catalog
+from calc.checks import share, whole
 from calc.costs import Setting, traffic
 from calc.errors import SpecError
 from calc.layers import Block
@@ -66,10 +67,8 @@ def speculate(
     3.3616
     """
     model = catalog.load(target)
-    if not (isinstance(acceptance, (int, float)) and 0 <= acceptance <= 1):
-        raise SpecError(f"acceptance = {acceptance!r} is not a probability")
-    if drafted is not None and not 1 <= drafted <= 1024:
-        raise SpecError(f"drafted = {drafted} is not a number of guesses from 1 to 1,024")
+    acceptance = share("acceptance", acceptance, what="chance")
+    drafted = None if drafted is None else whole("drafted", drafted, most=1024)
     models = [model] if drafter == "mtp" else [model, catalog.load(drafter)]
     setting = Setting.of(models, context, batch=batch, weights_dtype=weights_dtype, cache_dtype=cache_dtype)
     guesser = model.mtp_blocks() if drafter == "mtp" else models[1].blocks()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
+from calc.checks import number
 from calc.confidence import KnownError, operator_error
 from calc.costs import Setting
 from calc.errors import SpecError
@@ -75,8 +75,8 @@ class Rates(Record):
     def __post_init__(self) -> None:
         for name in ("tokens_per_second", "usd_per_hour", "usd_per_million", "usd_per_million_input"):
             rate = getattr(self, name)
-            if rate is not None and not 0 < rate < inf:
-                raise SpecError(f"{name} = {rate} is not positive")
+            if rate is not None:
+                number(name, rate, above=0)
         if self.accelerator and self.tokens_per_second:
             raise SpecError("give either an accelerator or its tokens_per_second")
         if self.usd_per_hour and not (self.tokens_per_second or self.accelerator):

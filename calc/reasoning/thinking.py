@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from calc import catalog
-from calc.errors import SpecError
+from calc.checks import one_of, share
 from calc.generation import Generation, scored
 from calc.hardware import Accelerator
 from calc.model import CacheBytes, Model, Pass, flops_by_operation
@@ -14,6 +14,7 @@ from calc.operations import Counts
 from calc.reasoning.chains import Chain, best, checked, majority
 from calc.reasoning.spending import Rates, Spent
 from calc.results import Figure, Grid, Result, Row
+from calc.tensors import COUNTS
 
 
 def reason(
@@ -63,9 +64,10 @@ def reason(
         attempts=attempts,
         answer_tokens=answer,
     )
-    checked(chain, samples)
-    if chance is not None and not 0 < chance <= 1:
-        raise SpecError(f"chance = {chance} is not above 0 and at most 1")
+    checked(chain, prompt, samples)
+    one_of("counts", counts, COUNTS)
+    if chance is not None:
+        share("chance", chance, zero=False, what="chance")
     rates = Rates(
         accelerator=None if accelerator is None else catalog.load_accelerator(accelerator),
         tokens_per_second=tokens_per_second,

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from calc.algebra import Number
-from calc.errors import SpecError
+from calc.checks import one_of
 from calc.layers import Block
 from calc.passes import Pass
 from calc.saved.joined import groups
@@ -55,9 +55,8 @@ def saved(
     >>> per_token, 34 + 5 * 96 * 2048 // 12288  # Korthikanti et al. 2022, equation 1
     (114, 114)
     """
-    if recompute not in RECOMPUTES:
-        raise SpecError(f"recompute = {recompute!r} is none of {', '.join(RECOMPUTES)}")
-    keeping = keeping or Keeping()
+    one_of("recompute", recompute, RECOMPUTES)
+    keeping = Keeping() if keeping is None else keeping
     found: list[Saved] = []
     lent = False
     for group in groups(blocks):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 from calc.algebra import Number, logarithm
-from calc.errors import SpecError
+from calc.checks import number
 from calc.records import Record, named_record
 
 Counted: TypeAlias = Literal["total", "non_embedding", "active"]
@@ -304,6 +304,4 @@ def positive(name: str, value: float) -> float:
     Raises:
         SpecError: not a positive finite number.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise SpecError(f"{name} = {value!r} is not a positive number")
-    return float(value)
+    return float(number(name, value, above=0))

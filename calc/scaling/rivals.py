@@ -17,6 +17,7 @@ from calc.attention.mamba import Mamba
 from calc.attention.mamba2 import Mamba2
 from calc.attention.mla import MLA
 from calc.attention.nsa import NSA
+from calc.checks import one_of
 from calc.errors import SpecError, UnknownName
 from calc.layers import Block, Layer, Stack
 from calc.masks import Window
@@ -25,6 +26,7 @@ from calc.operations import Counts
 from calc.records import Record, named_record
 from calc.results import Figure, Grid, Result, Row
 from calc.sparse_masks import Strided
+from calc.tensors import COUNTS
 from calc.units import dtype
 
 LONGEST = 2**30
@@ -78,6 +80,7 @@ def lengths(model: str | Path | Model, *, quantity: str = "", counts: Counts = "
     """
     if quantity and quantity not in QUANTITIES:
         raise UnknownName("quantity", quantity, QUANTITIES)
+    one_of("counts", counts, COUNTS)
     asked = (quantity,) if quantity else QUANTITIES
     loaded = catalog.load(model)
     base, heads, kv_heads, width = _softmax(loaded)

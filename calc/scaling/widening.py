@@ -12,11 +12,13 @@ from pathlib import Path
 
 from calc import catalog
 from calc.attention.gqa import GQA
+from calc.checks import whole
 from calc.costs import Setting
 from calc.embedding import Embedding, NormSpec
 from calc.errors import SpecError
 from calc.ffn.dense import DenseFFN
 from calc.ffn.moe import MoE
+from calc.fields import LARGEST
 from calc.layers import Layer, Stack
 from calc.model import Model
 from calc.records import Record, named_record
@@ -268,9 +270,14 @@ def granular_optimum(compute: float, *, context: int = 256, most_layers: int = 4
     arXiv:2402.07871 §6.2, whose Table 2 counts 14 FLOP for each router weight where a matrix product has 6: its
     granularity is at most as high as the one found here.
 
+    Raises:
+        SpecError: a budget or a size that cannot be.
+
     >>> granular_optimum(2.95e18).granularity in (8, 16)
     True
     """
+    compute, context = positive("compute", compute), whole("context", context, most=LARGEST)
+    whole("most_layers", most_layers, 2)
 
     def best(n_layers: int) -> Choice:
         model = family(n_layers)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calc import catalog
+from calc.checks import number, one_of, share, whole
 from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.media.asked import read
@@ -166,7 +167,12 @@ class Serving(Record):
         return float(self.steady.prompt_share)
 
     def usd_per_million(self, side: str) -> float | None:
-        """Return the price of a million ``input`` or ``output`` tokens: the devices' time, by what takes it."""
+        """Return the price of a million ``input`` or ``output`` tokens: the devices' time, by what takes it.
+
+        Raises:
+            SpecError: neither of the two.
+        """
+        one_of("side", side, ("input", "output"))
         if self.usd_per_hour is None or not self.requests_per_s or self.prompt_share is None:
             return None
         share = self.prompt_share if side == "input" else 1 - self.prompt_share
@@ -277,12 +283,12 @@ def serve(
     """
     loaded = catalog.load(model)
     device = catalog.load_accelerator(accelerator)
-    if isinstance(prefill_gpus, bool) or not isinstance(prefill_gpus, int) or not 0 <= prefill_gpus < max(gpus, 1):
-        raise SpecError(
-            f"prefill_gpus = {prefill_gpus!r} is not a number of devices that leaves some of {gpus} to decode"
-        )
+    gpus, prefill_gpus = whole("gpus", gpus), whole("prefill_gpus", prefill_gpus, 0)
+    if prefill_gpus >= gpus:
+        raise SpecError(f"prefill_gpus = {prefill_gpus} leaves none of {gpus} devices to decode")
     layout = _layout(loaded, gpus - prefill_gpus, tp, pp, ep, dp)
-    _whole("input_tokens", input_tokens)
+    input_tokens, output_tokens = whole("input_tokens", input_tokens), whole("output_tokens", output_tokens)
+    guesses = whole("guesses", guesses, 0)
     inputs = inputs_of(loaded, read(images, audio, video))
     asked = Asked(
         model=loaded,
@@ -303,7 +309,7 @@ def serve(
         cached=cached,
         cached_on=cached_on,
         guesses=guesses,
-        accepted=1.0 if accepted is None else float(accepted),
+        accepted=1.0 if accepted is None else float(number("accepted", accepted)),
         drafter=drafter if drafter in ("mtp", "ngram") else catalog.load(drafter),
         prefill_gpus=prefill_gpus,
         usd_per_hour=usd_per_hour,
@@ -320,10 +326,11 @@ def _layout(model: Model, gpus: int, tp: int | None, pp: int, ep: int, dp: int |
     Raises:
         SpecError: numbers that do not multiply to that of the devices.
     """
-    for name, value in (("gpus", gpus), ("tp", tp or 1), ("pp", pp), ("ep", ep), ("dp", dp or 1)):
-        _whole(name, value)
+    for name, value in (("tp", tp), ("pp", pp), ("ep", ep), ("dp", dp)):
+        if value is not None:
+            whole(name, value)
     if tp is None:
-        tp = max(gpus // (pp * (dp or 1)), 1)
+        tp = max(gpus // (pp * (1 if dp is None else dp)), 1)
     if dp is None:
         dp = max(gpus // (tp * pp), 1)
     if tp * pp * dp != gpus:
@@ -334,33 +341,26 @@ def _layout(model: Model, gpus: int, tp: int | None, pp: int, ep: int, dp: int |
     return Layout(tp=tp, pp=pp, dp=dp, ep=ep, expert_tp=max(tp // ep, 1))
 
 
-def _whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SpecError(f"{name} = {value!r} is not a whole number of 1 or more")
-
-
 def _checked(asked: Asked, experts_on: str, accepted: float | None) -> None:
     """Refuse a load that is none, or options that contradict each other."""
-    _whole("output_tokens", asked.output_tokens)
     for name in ("concurrency", "rate", "usd_per_hour"):
         value = getattr(asked, name)
-        if value is not None and (isinstance(value, bool) or not 0 < value < 1e12):
-            raise SpecError(f"{name} = {value!r} is not a positive number")
+        if value is not None:
+            number(name, value, above=0, below=10**12)
     for name in ("batched_tokens", "sequences"):
         value = getattr(asked.settings, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise SpecError(f"{name} = {value!r} is not a whole number of 1 or more")
-    if not 0 <= asked.skew < 100:
-        raise SpecError(f"skew = {asked.skew!r} is not an exponent of Zipf's law from 0 on")
+        if value is not None:
+            whole(name, value)
+    if asked.settings.memory_fraction is not None:
+        share("memory_fraction", asked.settings.memory_fraction, zero=False)
+    number("skew", asked.skew, least=0, below=100)
     if asked.concurrency is not None and asked.rate is not None:
         raise SpecError("concurrency and rate are two kinds of load: give one of them")
     if asked.concurrency is not None and asked.concurrency < 1:
         raise SpecError(f"concurrency = {asked.concurrency} is less than one user")
-    if not 0 <= asked.cached <= 1:
-        raise SpecError(f"cached = {asked.cached} is not a share from 0 to 1")
+    share("cached", asked.cached)
     for name, value in (("cached_on", asked.cached_on), ("experts_on", experts_on)):
-        if value not in ("device", "host"):
-            raise SpecError(f"{name} = {value!r} is neither 'device' nor 'host'")
+        one_of(name, value, ("device", "host"))
     if bool(asked.guesses) != (accepted is not None):
         raise SpecError(
             "speculative decoding needs both guesses and accepted, the tokens that a step yields on average"

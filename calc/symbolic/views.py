@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from calc import catalog
+from calc.checks import one_of
 from calc.errors import SpecError, UnknownName
 from calc.model import Model
 from calc.operations import Counts, Role
@@ -19,6 +20,7 @@ from calc.symbolic.mechanisms import kinds, of_mechanism
 from calc.symbolic.quantities import MULTI_HEAD, QUANTITIES, Quantity, quantity
 from calc.symbolic.solve import VARIABLES, Solution, solve
 from calc.symbolic.variants import with_options
+from calc.tensors import COUNTS
 from calc.units import Format, dtype, figure
 
 Target = str | Model
@@ -71,8 +73,7 @@ def _formula(
     subject: Subject, wanted: Quantity, weights_dtype: str | None, cache_dtype: str, causal: bool, counts: Counts
 ) -> Formula:
     """Return a formula; where weights are stored in several formats, one in which they all had 16 bits."""
-    if counts not in ("matmul", "all"):
-        raise SpecError(f"counts = {counts!r} is neither 'matmul' nor 'all'")
+    one_of("counts", counts, COUNTS)
     form = weight_forms(weights_dtype or (subject.model.weights_dtype if subject.model else "bf16"))
     if isinstance(form, Scheme):
         if weights_dtype:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+from calc.checks import whole
 from calc.errors import SpecError, UnknownName
 from calc.formats import Format
 from calc.hardware import Accelerator
@@ -48,9 +49,7 @@ class Run(Record):
 
     def __post_init__(self) -> None:
         for name in ("micro_batch", "global_batch", "context", "lora_rank"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SpecError(f"{name} = {value!r} is not a whole number of 1 or more")
+            self.__dict__[name] = whole(name, getattr(self, name))
         for what, value, known in (
             ("training precision", self.precision, PRECISIONS),
             ("kind of recompute", self.recompute, RECOMPUTE),

@@ -11,6 +11,7 @@ from fractions import Fraction
 import torch
 
 from calc import catalog
+from calc.checks import one_of
 from calc.errors import SpecError, UnknownName
 from calc.hardware import Accelerator
 from calc.identify import find_accelerator
@@ -357,8 +358,7 @@ def _anonymous(sample: Sample) -> Sample:
 def _device(device: str) -> str:
     """Return the name of a device's hardware."""
     kind = device.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise SpecError(f"device = {device!r} is neither 'cpu' nor 'cuda'")
+    one_of("device", kind, ("cpu", "cuda"))
     if kind == "cuda" and not torch.cuda.is_available():
         raise SpecError(f"device = {device!r}: PyTorch sees no CUDA device")
     return torch.cuda.get_device_name(device) if kind == "cuda" else "cpu"

@@ -245,9 +245,9 @@ def test_a_mixture_of_depths_of_everything_is_the_model_and_its_routers() -> Non
     ("call", "words"),
     [
         (lambda: calc.reason(MODEL, prompt=10), "nothing is generated"),
-        (lambda: calc.reason(MODEL, prompt=0, answer=1), "a prompt of 0"),
+        (lambda: calc.reason(MODEL, prompt=0, answer=1), "prompt = 0 is not a whole number of 1 or more"),
         (lambda: calc.reason(MODEL, prompt=1, answer=-1), "answer_tokens = -1"),
-        (lambda: calc.reason(MODEL, prompt=1, answer=1, redo=1.5), "redo = 1.5 is not a probability"),
+        (lambda: calc.reason(MODEL, prompt=1, answer=1, redo=1.5), "redo = 1.5 is not a chance from 0 to 1"),
         (lambda: calc.reason(MODEL, prompt=1, answer=1, steps=1, step_tokens=1, redo=1), "never ends"),
         (lambda: calc.reason(MODEL, prompt=1, answer=1, samples=0), "samples = 0"),
         (lambda: calc.reason(MODEL, prompt=1, answer=1, chance=2), "chance = 2"),

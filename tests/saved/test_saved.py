@@ -126,5 +126,5 @@ def test_every_second_product_of_a_recomputed_layer_is_kept() -> None:
 
 
 def test_an_unknown_way_of_recomputing_is_refused() -> None:
-    with pytest.raises(SpecError, match="recompute = 'some' is none of none, selective, products, full"):
+    with pytest.raises(SpecError, match="recompute = 'some' is none of 'none', 'selective', 'products', 'full'"):
         saved([], Pass.prefill(1), recompute="some")  # type: ignore[arg-type]

@@ -213,7 +213,7 @@ def test_overtraining_costs_loss() -> None:
     ("call", "words"),
     [
         (lambda: calc.scale(), "give a compute budget"),
-        (lambda: calc.scale(compute=-1), "compute = -1 is not a positive number"),
+        (lambda: calc.scale(compute=-1), "compute = -1 is not a number above 0"),
         (lambda: calc.scale("gpt2", compute=1e20), "give its tokens, not a budget"),
         (lambda: calc.scale("gpt2", tokens=0), "tokens = 0 is not"),
         (lambda: calc.scale(compute=1e20, laws=["kaplon"]), "did you mean kaplan"),
