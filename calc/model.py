@@ -351,16 +351,12 @@ def moved_bytes(block: Block, operation: Operation, pass_: Pass, forms: Mapping[
     return {
         "weight": read_bytes(block, operation, elements["weight"], forms["weight"]),
         "activation": block.repeat * forms["activation"].bytes(elements["activation"]),
-        "cache": block.repeat * sum(_state_form(state, forms["cache"]).bytes(number) for state, number in cached),
+        "cache": block.repeat * sum(state.stored_in(forms["cache"]).bytes(number) for state, number in cached),
     }
 
 
-def _state_form(state: State, form: Format) -> Format:
-    return dtype(state.form) if state.form else form.of_state(state.name, state.dims)
-
-
 def _state_bytes(state: State, env: Env, form: Format) -> Number:
-    return _state_form(state, form).stored(*state.shape(env))
+    return state.stored_in(form).stored(*state.shape(env))
 
 
 def cache_bytes(blocks: Iterable[Block], pass_: Pass, form: Format) -> CacheBytes:

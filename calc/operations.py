@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 
 from calc.activations import ACTIVATION_FLOPS, ACTIVATION_NEEDS, Activation, Needs
 from calc.algebra import Number, ceil_div, product
+from calc.formats import Format, dtype
 from calc.masks import Mask
 from calc.records import Record, named_record, record
 from calc.tensors import PARTS, Counts, Env, Part, Phase, Role, Traffic, Weight, distinct, extent, whole_keys
@@ -405,6 +406,10 @@ class State(Record):
     def positional(self) -> bool:
         """Whether it holds positions (of the context or of the source) rather than a state of constant size."""
         return "s" in self.dims or "m" in self.dims
+
+    def stored_in(self, form: Format) -> Format:
+        """Return the number format it is kept in, where the cache's is ``form``."""
+        return dtype(self.form) if self.form else form.of_state(self.name, self.dims)
 
     def elements(self, env: Env) -> Number:
         """Return the elements kept for one sequence.

@@ -102,7 +102,7 @@ def _error_grid(title: str, errors: Mapping[str, Errors]) -> Grid:
 UNITS = {
     "fill_s": "s", "step_s": "s", "kernel_s": "s", "light_s": "s", "gap_s": "s", "host_s": "s", "decode_s": "s",
     "issue": "percent", "memory": "percent", "attention": "percent", "attention_decode": "percent",
-    "launch_s": "s", "copy_s": "s", "nvls_s": "s", "fill_bytes": "B",
+    "launch_s": "s", "send_s": "s", "copy_s": "s", "nvls_s": "s", "fill_bytes": "B", "both_ways": "percent",
 }  # fmt: skip
 
 

@@ -10,17 +10,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from calc.kernels.grouping import Group, groups
-from calc.kernels.record import FLASH_BACKWARD, Direction, Fusion, Kernel, Kind
+from calc.kernels.record import FLASH_BACKWARD, SCAN_BACKWARD, Direction, Fusion, Kernel, Kind
 from calc.kernels.sizes import Forms, Moved, Sizes
 from calc.layers import Block
 from calc.operations import Einsum
 from calc.passes import Pass
 
 __all__ = ["Direction", "Forms", "Fusion", "Kernel", "Kind", "kernels"]
-
-SCAN_BACKWARD = 3.0
-"""The same for a recurrence in chunks: the states again, and a product for either operand of each (``chunk_bwd`` of
-flash-linear-attention and ``mamba_chunk_scan_combined`` of mamba-ssm recompute the states)."""
 
 
 def kernels(
@@ -50,7 +46,7 @@ def kernels(
     ]
     if direction == "forward":
         return [kernel for _, kernel in forward]
-    return [turned for sizes, kernel in reversed(forward) for turned in _backward(sizes, kernel, forms, fusion)]
+    return [turned for sizes, kernel in reversed(forward) for turned in _backward(sizes, kernel, forms)]
 
 
 def _forward(block: Block, group: Group, pass_: Pass, forms: Forms, fusion: Fusion) -> Kernel:
@@ -93,7 +89,7 @@ def _name(names: tuple[str, ...]) -> str:
     return f"{names[0]}+…+{names[-1]}"
 
 
-def _backward(sizes: Sizes, kernel: Kernel, forms: Forms, fusion: Fusion) -> Iterator[Kernel]:
+def _backward(sizes: Sizes, kernel: Kernel, forms: Forms) -> Iterator[Kernel]:
     """Yield what the backward pass launches for a forward kernel."""
     moved = sizes.moved()
     turned = replace(kernel, direction="backward", vector_flops=2 * kernel.vector_flops)

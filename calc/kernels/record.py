@@ -14,6 +14,9 @@ Fusion: TypeAlias = Literal["fused", "flash", "eager"]
 FLASH_BACKWARD = 5 / 2
 """Matrix products of a flash attention's backward pass over those of its forward pass: the scores again, and the
 gradients of values, scores, queries and keys, against two (Dao 2023, arXiv:2307.08691 §3.1.2)."""
+SCAN_BACKWARD = 3.0
+"""The same for a recurrence in chunks: the states again, and a product for either operand of each (``chunk_bwd`` of
+flash-linear-attention and ``mamba_chunk_scan_combined`` of mamba-ssm recompute the states)."""
 
 
 @named_record

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from calc.algebra import Number, exact_div, maximum, minimum, product
-from calc.formats import Format, dtype, multiplied_as
+from calc.formats import Format, multiplied_as
 from calc.kernels.grouping import Group, batched, columns, contracted
 from calc.layers import Block
-from calc.operations import Einsum, Env, Operation, Softmax, State, extent
+from calc.operations import Einsum, Env, Operation, Softmax, extent
 from calc.passes import Pass, environment
 from calc.records import Record, named_record
 from calc.schemes import form_of, read_bytes
@@ -66,7 +66,7 @@ class Sizes:
         if state is not None:
             if not state.positional:
                 elements = minimum(elements, self.env["b"] * state.elements(self.env))
-            return _state_form(state, self.forms["cache"]).bytes(elements)
+            return state.stored_in(self.forms["cache"]).bytes(elements)
         if isinstance(operation, Einsum) and operation.chosen:
             rows = extent(_rows(operation), self.env)
             elements = rows * extent(contracted(operation), self.env)  # each expert reads rows of its own
@@ -80,7 +80,7 @@ class Sizes:
         for state in kept[:1]:
             if not state.positional:
                 elements = minimum(elements, self.env["b"] * state.elements(self.env))
-            return _state_form(state, self.forms["cache"]).bytes(elements)
+            return state.stored_in(self.forms["cache"]).bytes(elements)
         readers = [
             (other, index)
             for other in self.block.operations
@@ -195,7 +195,3 @@ def _dims(operation: Operation, index: int) -> str:
     if isinstance(operation, Einsum):
         return operation.operands[index]
     return getattr(operation, "scanned", operation.output)
-
-
-def _state_form(state: State, form: Format) -> Format:
-    return dtype(state.form) if state.form else form.of_state(state.name, state.dims)

@@ -303,13 +303,13 @@ def _seen(model: Model, tower: Tower, picture: Picture, crops: bool) -> Encoding
         if not isinstance(tower.resize, PanAndScan):
             raise SpecError(f"{model.name} does not cut crops out of images")
         tower = replace(tower, resize=replace(tower.resize, active=True))
-    width, height = _size(model, tower, picture, "images", "3@1024x768", needed=crops or _any_size(tower))
+    width, height = _size(model, picture, "images", "3@1024x768", needed=crops or _any_size(tower))
     return tower.image(height, width)
 
 
 def _watched(model: Model, tower: Tower, clip: Clip) -> Encoding:
     needed = _any_size(tower) and getattr(tower.resize, "kind", "") != "aspect_tiles"
-    width, height = _size(model, tower, clip, "video", "60s@1fps@1280x720", needed=needed)
+    width, height = _size(model, clip, "video", "60s@1fps@1280x720", needed=needed)
     return tower.video(_frames(clip), height, width)
 
 
@@ -318,7 +318,7 @@ def _any_size(tower: Tower) -> bool:
     return getattr(tower.resize, "kind", "") not in ("fixed", "pan_and_scan")
 
 
-def _size(model: Model, tower: Tower, asked: Picture | Clip, what: str, how: str, *, needed: bool) -> tuple[int, int]:
+def _size(model: Model, asked: Picture | Clip, what: str, how: str, *, needed: bool) -> tuple[int, int]:
     if asked.width and asked.height:
         return asked.width, asked.height
     if needed:
@@ -480,7 +480,7 @@ def _cached(blocks: Iterable[Block], setting: Setting, span: range) -> int:
         env = environment(block, now)
         for state in block.states:
             if "s" in state.dims and not state.tied:
-                own = dtype(state.form) if state.form else form.of_state(state.name, state.dims)
+                own = state.stored_in(form)
                 rows, width = state.shape(env)
                 kept = max(1, _kept(state.over, env, setting.context, setting.context))
                 ends = [_kept(state.over, env, setting.context, end) for end in (span.start, span.stop)]
@@ -493,7 +493,7 @@ def _beside(blocks: Iterable[Block], setting: Setting) -> int:
     """Return the bytes of keys and values of an encoder's states, which stand beside the text (one chunk of sound)."""
     form, now = dtype(setting.cache_dtype), setting.phase("decode")
     held = [
-        block.repeat * form.of_state(state.name, state.dims).stored(*state.shape(environment(block, now)))
+        block.repeat * state.stored_in(form).stored(*state.shape(environment(block, now)))
         for block in blocks
         for state in block.states
         if "m" in state.dims

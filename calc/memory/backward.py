@@ -54,7 +54,7 @@ class Backward:
         for block, operation in reversed(order):
             own = (block.path, operation.name)
             skipped = own in self.core and not self._leaves_core(own)
-            if not skipped and not self._inside_chain(own, block, operation):
+            if not skipped and not self._inside_chain(own, operation):
                 weight = self.gradient_bytes * self._trained(block, operation)
                 for key, size in self._operands(block, operation):
                     self._hold(key, size)
@@ -89,7 +89,7 @@ class Backward:
     def _leaves_core(self, own: Tensor) -> bool:
         return not over_pairs(self.joined.operations[own][1].output)
 
-    def _inside_chain(self, own: Tensor, block: Block, operation: Operation) -> bool:
+    def _inside_chain(self, own: Tensor, operation: Operation) -> bool:
         """Tell whether an operation is undone with a later one, as one kernel."""
         if not self.joined.keeping.fused or not self.joined.chained(operation):
             return False
@@ -109,7 +109,7 @@ class Backward:
             made = joined.operations.get(key)
             inside = own in self.core and key in self.core
             if made and not inside and joined.keeping.fused and joined.chained(of):
-                inside = self._inside_chain(key, *made)
+                inside = self._inside_chain(key, made[1])
             if made and inside:
                 if key not in passed:
                     passed.add(key)

@@ -16,7 +16,7 @@ from calc.model import cache_bytes
 from calc.passes import Pass
 from calc.records import Record, named_record
 from calc.serving.engines import Engine
-from calc.units import Format, dtype
+from calc.units import Format
 
 _FAR = 2**40
 """A context beyond every window."""
@@ -60,7 +60,7 @@ def _of_block(block: Block, form: Format, source: int) -> tuple[Number, Mapping[
     state: Number = 0
     windows: dict[int, Number] = {}
     for each in block.states if not block.encoder else ():
-        held = dtype(each.form) if each.form else form.of_state(each.name, each.dims)
+        held = each.stored_in(form)
         env = {**block.letters, "s": _FAR, "m": source, "b": 1, "t": 1}
         rows, width = each.shape(env)
         if not rows:

@@ -164,13 +164,11 @@ class Deployment:
         Raises:
             SpecError: not even one sequence fits.
         """
-        context = work.longest if self.engine.reserves else work.mean_context
+        whole = self.capacity(work.longest).allocated_sequences
         # one sequence must fit whole, whatever the others' mean is
-        most = minimum(
-            self.capacity(context).allocated_sequences, self.capacity(work.longest).allocated_sequences * 1e9
-        )
-        if not self.fits or float(self.capacity(work.longest).allocated_sequences) < 1:
+        if not self.fits or float(whole) < 1:
             raise SpecError("not one sequence fits")
+        most = whole if self.engine.reserves else self.capacity(work.mean_context).allocated_sequences
         places = minimum(maximum(most, 1.0), self.sequences)
         return Limits(sequences=places, batched_tokens=self.batched_tokens)
 

@@ -102,11 +102,6 @@ class Steady(Record):
     decode_step: StepTime
     prompt_step: StepTime
 
-    @property
-    def utilization(self) -> Number:
-        """Rate over the rate of saturation."""
-        return self.rate / self.saturation
-
 
 @named_record
 class _Mean(Record):

@@ -84,10 +84,6 @@ def _prompt(asked: Asked) -> str:
 THROUGHPUT = ("output_tokens_per_s", "output_tokens_per_s_per_gpu", "requests_per_s")
 
 
-def _as_modelled(serving: Serving, name: str, value: float | None, unit: str) -> Figure:
-    return modelled(name, value, unit)
-
-
 def _delivered(serving: Serving, name: str, value: float | None, unit: str, *, inverse: bool = False) -> Figure:
     """Return a figure of throughput: what comes in leaves, where a rate below saturation is given."""
     if serving.asked.rate is not None and serving.steady is not None and bool(serving.steady.stable):
@@ -272,7 +268,7 @@ def _data(serving: Serving) -> dict[str, Any]:
     """Return the JSON contract."""
     asked, memory, capacity, steady = serving.asked, serving.memory, serving.capacity, serving.steady
     figures = {
-        name: (_delivered if name in THROUGHPUT else _as_modelled)(serving, name, getattr(serving, name), "")
+        name: _delivered(serving, name, value, "") if name in THROUGHPUT else modelled(name, value, "")
         for name in (
             "ttft_s",
             "tpot_s",
@@ -281,6 +277,7 @@ def _data(serving: Serving) -> dict[str, Any]:
             "output_tokens_per_s_per_gpu",
             "requests_per_s",
         )
+        for value in (getattr(serving, name),)
     }
     best = _best(serving)
     return {

@@ -44,7 +44,7 @@ def draw_panel(panel: Panel, canvas: Canvas, slot: Box) -> Axes:
     if within:
         _inner_labels(canvas, axes, box, moving)
     else:
-        _end_labels(canvas, axes, box, slot, moving, labels)
+        _end_labels(canvas, axes, box, moving, labels)
     _marks(canvas, axes, box, panel, moving)
     return axes
 
@@ -112,7 +112,7 @@ def _label(canvas: Canvas, series: Series, width: float) -> list[str]:
     return canvas.wrapped(series.name, width, TEXT, most=2) + ([series.note] if series.note else [])
 
 
-def _end_labels(canvas: Canvas, axes: Axes, box: Box, slot: Box, moving: list[Series], labels: list[list[str]]) -> None:
+def _end_labels(canvas: Canvas, axes: Axes, box: Box, moving: list[Series], labels: list[list[str]]) -> None:
     """Write the name of each line beside its end; labels that would overlap move apart, with a thin leader."""
     room = (box.bottom - 2, box.top + 8)
     size = TEXT
