@@ -12,10 +12,10 @@ from calc.media.shares import Input
 from calc.model import Model
 from calc.planning.demand import Lengths
 from calc.planning.families import Family
-from calc.planning.quantiles import crowd_at, length_at, wait_at
 from calc.records import Record, named_record
 from calc.serving.apart import prompt_wait, transfer_s
 from calc.serving.deployment import Deployment, Settings
+from calc.serving.quantiles import crowd_at, length_at, wait_at
 from calc.serving.steady import NEARLY, Replica, Steady, Work
 
 if TYPE_CHECKING:

@@ -240,6 +240,10 @@ LIMITS: Mapping[tuple[str, str], tuple[float, float]] = {
 inference_rules.adoc, "Benchmarks", v5.1)."""
 
 
+KEPT = 0.99
+"""The share of requests that keep them."""
+
+
 def _mlperf(row: Measurement) -> Prediction:
     """Return tokens per second offline, or at the highest load whose latencies stay within the scenario's limits."""
     if row.first("scenario") == "Offline":
@@ -259,13 +263,17 @@ def _limited(row: Measurement, layout: Layout, first: float, each: float) -> flo
     """Return the output tokens per second of the largest load within limits of both latencies."""
     import numpy as np
 
+    from calc.serving.quantiles import crowd_at, wait_at
+
     replica = _replica(row, layout)
     if replica is None:
         return 0.0
     most = replica.at_users(float(replica.limits.sequences)).rate
     rates = float(most) * np.linspace(0.02, 0.995, 60)
     found = replica.at_rate(rates)
-    kept = (found.ttft <= first) & (found.itl <= each) & found.stable
+    waits = wait_at(KEPT, found.queue, replica.waiting_chance(rates))
+    steps = found.itl * crowd_at(KEPT, found.running)
+    kept = (found.ttft - found.queue + waits <= first) & (steps <= each) & found.stable
     return float(rates[kept].max(initial=0.0)) * float(replica.work.output_tokens) * layout.dp
 
 
