@@ -32,7 +32,11 @@ class Pass(Record):
 
     def __post_init__(self) -> None:
         for name in ("batch", "tokens", "context", "source"):
-            if isinstance(value := getattr(self, name), int) and value < 0:
+            value = getattr(self, name)
+            if getattr(getattr(value, "dtype", None), "kind", "") in ("i", "u"):
+                # numpy's whole numbers overflow where Python's do not, and arrays of floats do not
+                value = self.__dict__[name] = value.astype(float) if value.ndim else value.item()
+            if isinstance(value, int) and value < 0:
                 raise SpecError(f"{name} = {value} is negative")
 
     @classmethod

@@ -210,8 +210,7 @@ def _notes(all_costs: Iterable[Costs]) -> tuple[str, ...]:
     for costs in all_costs:
         model, context = costs.model, costs.setting.context
         notes += [f"{model.name}: {note}" for note in model.notes]
-        if model.max_context and context > model.max_context:
-            notes.append(f"{model.name}: {context:,} tokens is beyond its stated {model.max_context:,}")
+        notes += filter(None, [model.beyond(context)])
     return tuple(notes)
 
 

@@ -90,3 +90,12 @@ def test_inputs_that_cannot_be(inputs: dict[str, object], words: str) -> None:
 
 def test_no_points_is_an_empty_answer() -> None:
     assert sweep("llama-3-8b", context=np.array([], dtype=int)).flops_prefill.shape == (0,)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint16])
+def test_whole_numbers_of_numpy_do_not_overflow(kind: type[np.integer]) -> None:
+    model = calc.load("llama-3-8b")
+    exact = model.flops(Pass.prefill(30000, 4096))
+    assert model.flops(Pass.prefill(kind(30000), kind(4096))) == exact
+    swept = model.flops(Pass.prefill(np.array([30000], kind), np.array([4096], kind)))
+    assert swept == pytest.approx([exact])

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calc.catalog import load
-from calc.errors import CalcError, ConfigError
+from calc.errors import LONGEST_MESSAGE, CalcError, ConfigError
 from calc.importers.huggingface import Imported, from_config
 from calc.importers.huggingface.blocks import fold
 from calc.importers.huggingface.reader import class_defaults
@@ -44,7 +44,7 @@ def refused(data: Any) -> str:
         from_config(data, name="model", origin="config.json")
     message = str(caught.value)
     assert message.isprintable(), message
-    assert len(message) < 300
+    assert len(message) <= LONGEST_MESSAGE + 20
     return message
 
 
@@ -305,3 +305,11 @@ def test_any_value_anywhere_is_read_or_refused_in_one_line(data: st.DataObject) 
     except CalcError as error:
         message = str(error)
     assert message.isprintable()
+
+
+def test_heads_of_keys_that_a_file_leaves_to_the_class_are_named() -> None:
+    told = "num_key_value_heads is not in the file: 4, as many as attention heads"
+    assert told in read(without(LLAMA, "num_key_value_heads")).notes
+    assert told not in read({**LLAMA, "num_key_value_heads": None}).notes
+    # a class that knows no such key says nothing of it
+    assert not any("num_key_value_heads" in note for note in read(GPT2).notes)

@@ -59,13 +59,21 @@ def attention(
     head_dim = head_dim or head_size(config, width(config), n_heads)
     return GQA(
         n_heads=n_heads,
-        n_kv_heads=config.size("num_key_value_heads", default=n_heads),
+        n_kv_heads=key_value_heads(config, n_heads),
         head_dim=head_dim,
         qkv_bias=stated if qkv_bias is None else qkv_bias,
         o_bias=stated if o_bias is None else o_bias,
         rotary_dim=rotated_dims(config, head_dim, rotary),
         **structure,
     )
+
+
+def key_value_heads(config: Config, n_heads: int) -> int:
+    """Return the heads of keys and values; where the file leaves them to the class, as many as queries have, noted."""
+    key = "num_key_value_heads"
+    if key not in config.data and key in config.defaults and config.defaults[key] is None:
+        config.note(f"{config.path}{key} is not in the file: {n_heads}, as many as attention heads")
+    return config.size(key, default=n_heads)
 
 
 def feed_forward(config: Config, *, gated: bool = True, bias: bool | None = None, act: str = "hidden_act") -> DenseFFN:

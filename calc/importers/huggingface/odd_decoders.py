@@ -13,7 +13,7 @@ from calc.embedding import Embedding, Head, NormSpec
 from calc.ffn.dense import DenseFFN
 from calc.ffn.moe import MoE
 from calc.importers.huggingface.blocks import LAYER_NORM, RMS, activation, assemble, fold, head_size, tied
-from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, masks, width
+from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, key_value_heads, masks, width
 from calc.importers.huggingface.reader import Config
 from calc.masks import Causal, Mask, Window
 from calc.model import Layer, Model, Stack
@@ -88,7 +88,7 @@ def moshi(config: Config) -> Model:
     config.note("the text model of moshi alone: its audio encoder and depth decoder are not counted")
     mixer = GQA(
         n_heads=n_heads,
-        n_kv_heads=config.size("num_key_value_heads", default=n_heads),
+        n_kv_heads=key_value_heads(config, n_heads),
         head_dim=head_dim,
         rotary_dim=head_dim,
     )

@@ -21,7 +21,7 @@ MOST_LAYERS: Final = 10_000
 def class_defaults() -> dict[str, dict[str, Any]]:
     """Return, by model type, the fields of transformers' config classes that may shape a model, at their defaults.
 
-    Taken from transformers 5.23; a test compares them with the installed package.
+    Taken from transformers 5.24; a test compares them with the installed package.
     """
     text = Path(__file__).with_name("defaults.json").read_text("utf-8")
     loaded: dict[str, dict[str, Any]] = json.loads(text)

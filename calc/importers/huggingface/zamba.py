@@ -9,7 +9,7 @@ from calc.attention import Attention
 from calc.attention.mamba import Mamba
 from calc.attention.shared_block import SharedBlock
 from calc.importers.huggingface.blocks import RMS, activation, assemble, fold
-from calc.importers.huggingface.decoder import depth, width
+from calc.importers.huggingface.decoder import depth, key_value_heads, width
 from calc.importers.huggingface.mixers import RECURRENT, ZAMBA2, layer_kinds, mamba2, time_step_rank
 from calc.importers.huggingface.reader import Config
 from calc.model import Layer, Model
@@ -79,7 +79,7 @@ def _block(config: Config) -> SharedBlock:
     head_dim = config.size("attention_head_dim", default=inner // n_heads)
     return SharedBlock(
         n_heads=n_heads,
-        n_kv_heads=config.size("num_key_value_heads", default=n_heads),
+        n_kv_heads=key_value_heads(config, n_heads),
         head_dim=head_dim,
         d_ff=config.size("intermediate_size", default=4 * width(config)),
         activation=activation(config, "hidden_act"),
