@@ -17,6 +17,9 @@ def command(
     pp: Annotated[int, typer.Option("--pp", help="Pipeline stages.")] = 1,
     cp: Annotated[int, typer.Option("--cp", help="Devices that share a sequence.")] = 1,
     ep: Annotated[int, typer.Option("--ep", help="Devices that share the routed experts.")] = 1,
+    expert_tp: Annotated[
+        int | None, typer.Option("--expert-tp", help="Devices that divide each expert.  [default: --tp]")
+    ] = None,
     dp: Annotated[int | None, typer.Option("--dp", help="Copies.  [default: the devices left]")] = None,
     zero: Annotated[
         int | None, typer.Option("--zero", help="ZeRO stage 0 to 3 (3 is FSDP).  [default: the framework's]")
@@ -58,18 +61,16 @@ def command(
     from calc.training import train
     from calc.units import parse_count
 
-    if dp is not None and dp * tp * pp * cp != gpus and not search:
-        raise SpecError(f"tp·cp·dp·pp = {tp * cp * dp * pp:,} devices, not {gpus:,}")
     budget = parse_count(tokens) if tokens else None
     if budget is not None and not 1 <= budget < 1e18:
         raise SpecError(f"tokens = {budget:g} is not a number of tokens")
     with progress() as watch:
         answer = train(
-            model, accelerator, gpus, tp=tp, pp=pp, cp=cp, ep=ep, zero=zero, virtual_stages=virtual_stages,
-            schedule=schedule, sequence_parallel=sequence_parallel, micro_batch=micro_batch, global_batch=global_batch,
-            context=seq, precision=precision, recompute=recompute, optimizer=optimizer, method=method,
-            lora_rank=lora_rank, mtp=mtp, framework=framework, tokens=None if budget is None else round(budget),
-            usd_per_hour=usd_per_hour, search=search, progress=watch,
+            model, accelerator, gpus, tp=tp, pp=pp, cp=cp, ep=ep, expert_tp=expert_tp, dp=dp, zero=zero,
+            virtual_stages=virtual_stages, schedule=schedule, sequence_parallel=sequence_parallel,
+            micro_batch=micro_batch, global_batch=global_batch, context=seq, precision=precision, recompute=recompute,
+            optimizer=optimizer, method=method, lora_rank=lora_rank, mtp=mtp, framework=framework,
+            tokens=None if budget is None else round(budget), usd_per_hour=usd_per_hour, search=search, progress=watch,
         )  # fmt: skip
     render(answer.to_result(), format)
     if require_fit and not answer.fits:

@@ -21,9 +21,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from calc.algebra import Number, if_at_most, minimum
+from calc.catalog import load
+from calc.checks import whole
 from calc.errors import SpecError
 from calc.memory.backward import Need
 from calc.memory.frameworks import Framework, load_framework
@@ -134,7 +137,7 @@ class TrainingMemory(Record):
 
 
 def training_memory(
-    model: Model,
+    model: str | Path | Model,
     layout: Layout | None = None,
     *,
     context: int,
@@ -160,12 +163,13 @@ def training_memory(
     51.8
     """
     layout = layout or Layout()
+    whole("context", context)
     if global_batch is not None:
         per_step = layout.dp * micro_batch
         if global_batch % per_step:
             raise SpecError(f"global_batch = {global_batch} is not divisible by dp·micro_batch = {per_step}")
         how["micro_batches"] = global_batch // per_step
-    return memory_of(Run(model=model, layout=layout, context=context, **how), micro_batch, stage=stage)
+    return memory_of(Run(model=load(model), layout=layout, context=context, **how), micro_batch, stage=stage)
 
 
 def memory_of(run: Run, micro_batch: Number = 1, *, stage: int | None = None) -> TrainingMemory:
@@ -275,8 +279,11 @@ class _Estimate:
         weights = sum(self.weight_bytes(each) / self.shared(each, 3) for each in shape.stored)
         if self.run.adapters is not None:
             own = shape.adapters / (self.layout.replicas if self.layout.zero == 3 else 1)
-            moments = 2 * self.precision.moments
-            return weights + self.precision.weights * own, self.precision.weights * own, moments * own, own
+            rank = self.run.adapters.rank
+            # r numbers of each row or column of a weight; adapters have no master copy
+            thin = Stored(path="", operation="", elements=own, matrices=1, rows=rank, columns=own / rank)
+            states = self.optimizer.states(thin, self.precision.moments) if self.optimizer.on_device else 0
+            return weights + self.precision.weights * own, self.precision.weights * own, states, own
         return (
             weights,
             sum(self.gradient_bytes * each.elements / self.shared(each, 2) for each in shape.stored),

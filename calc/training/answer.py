@@ -167,6 +167,11 @@ def _card(answer: Training) -> Grid:
         notes.append(f"no step was measured on {run.accelerator.title} or its like: times may be further off than that")
     if run.model.low is not None:
         notes.append("the model's dimensions were never published: figures are those of the middle of the estimate")
+    if run.optimizer in ("muon", "paged-adam8bit"):
+        left = "its matrix products" if run.optimizer == "muon" else "states that come from the host"
+        notes.append(f"the update of {run.optimizer} is timed by the memory it moves: {left} are left out")
+    if longer := run.model.beyond(run.context):
+        notes.append(longer)
     if run.model.tower:
         read = " and ".join({"image": "images", "audio": "sound"}[tower.modality] for tower in run.model.tower)
         notes.append(f"text alone: what reads {read} is neither loaded nor trained here")
@@ -220,18 +225,20 @@ def _budget_rows(answer: Training) -> Iterator[Row]:
     if budget.usd is not None:
         price = budget.usd / budget.gpu_hours
         yield Row("usd", ("cost", _modelled(budget.usd, "USD", error), f"at {price:.2f} USD per GPU hour"))
+    else:
+        yield Row("usd", ("cost", None, f"no price is known of {answer.run.accelerator.name}: give --usd-per-hour"))
     if budget.joules is not None:
         note = "accelerators at their power limit"
         yield Row("joules", ("energy", _modelled(budget.joules, "J", error), note))
 
 
 def _found(answers: tuple[Training, ...]) -> Grid:
-    columns = ("layout", "micro-batch", "recompute", "memory", "step", "per GPU", "MFU")
+    columns = ("layout", "batch", "micro-batch", "recompute", "memory", "step", "per GPU", "MFU")
     rows = [
         Row(
             f"layout.{number}",
             (
-                one.run.layout.text(), Figure(one.run.micro_batch), one.run.recompute,
+                one.run.layout.text(), Figure(one.run.global_batch), Figure(one.run.micro_batch), one.run.recompute,
                 Figure(one.memory.total, "B", "modelled"), Figure(one.time.iteration, "s", "modelled"),
                 Figure(one.tokens_per_second_per_gpu, "tokens/s", "modelled"), Figure(one.mfu, "percent", "modelled"),
             ),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calc.catalog import load, load_accelerator
+from calc.checks import whole
 from calc.errors import CalcError, SpecError
 from calc.hardware import Accelerator
 from calc.model import Model
@@ -15,13 +16,12 @@ from calc.parallel import Layout
 from calc.parallel.layout import Schedule
 from calc.training.answer import HOUR, MEMORY_PARTS, Budget, Training, memory_for
 from calc.training.practice import load_practice
-from calc.training.run import RECOMPUTE, Method, Recompute, Run
+from calc.training.run import RECOMPUTE, Method, Recompute, Run, default_batch
 from calc.training.step import step_time
+from calc.training.work import repeated_flops
 from calc.units import memory as size
 
 DEFAULT_CONTEXT = 4096
-STEPS_IN_FLIGHT = 4
-"""Micro-batches for each pipeline stage, where no global batch is asked for."""
 
 Watch = Callable[[str, int, int], None]
 
@@ -36,6 +36,7 @@ def train(
     cp: int = 1,
     ep: int = 1,
     expert_tp: int | None = None,
+    dp: int | None = None,
     zero: int | None = None,
     virtual_stages: int = 1,
     schedule: Schedule | None = None,
@@ -57,9 +58,9 @@ def train(
 ) -> Training:
     """Return what a training run costs: memory of a device, time of a step, utilisation, and for ``tokens`` the bill.
 
-    The data-parallel degree is gpus / (tp·pp·cp). ``zero`` and ``sequence_parallel`` are the framework's habit where
-    they are not given. ``search`` tries layouts, micro-batches and recompute, and returns the fastest that fits, with
-    others behind it; the degrees given are then ignored.
+    The data-parallel degree is gpus / (tp·pp·cp); ``dp`` may say the same. ``zero`` and ``sequence_parallel`` are the
+    framework's habit where they are not given. ``search`` tries layouts, micro-batches and recompute, and returns the
+    fastest that fits, with others behind it; degrees, micro-batch and recompute are then not for the caller to give.
 
     Raises:
         SpecError: a layout, size or batch that cannot be; nothing fits (``search``).
@@ -70,11 +71,10 @@ def train(
     (True, True)
     """
     habits, device, loaded = load_practice(framework), load_accelerator(accelerator), load(model)
-    if isinstance(gpus, bool) or not isinstance(gpus, int) or gpus < 1:
-        raise SpecError(f"gpus = {gpus!r} is not a whole number of 1 or more")
+    gpus, tp, pp, cp = (whole(*each) for each in (("gpus", gpus), ("tp", tp), ("pp", pp), ("cp", cp)))
     price = usd_per_hour if usd_per_hour is not None else (device.price.usd_per_hour if device.price else None)
     bill: dict[str, Any] = {"tokens": tokens, "usd_per_hour": price}
-    length = context or min(loaded.max_context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    length = context if context is not None else min(loaded.max_context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     common: dict[str, Any] = {
         "model": loaded, "accelerator": device, "context": length, "precision": precision, "optimizer": optimizer,
         "method": method, "lora_rank": lora_rank, "mtp": mtp, "practice": habits,
@@ -82,16 +82,27 @@ def train(
     if search:
         from calc.training.search import best
 
+        chosen = {
+            "tp": (tp, 1), "pp": (pp, 1), "cp": (cp, 1), "ep": (ep, 1), "expert_tp": (expert_tp, None),
+            "virtual_stages": (virtual_stages, 1), "schedule": (schedule, None), "micro_batch": (micro_batch, 1),
+            "sequence_parallel": (sequence_parallel, None), "recompute": (recompute, "none"), "dp": (dp, None),
+        }  # fmt: skip
+        for name, (value, default) in chosen.items():
+            if value != default:
+                raise SpecError(f"{name} = {value!r}: a search chooses it, leave it away")
+
         found = best(common, gpus, zero=zero, global_batch=global_batch, progress=progress)
         first, *others = (answer_for(run, **bill) for run in found)
         return replace(first, others=tuple(others))
+    if dp is not None and dp * tp * pp * cp != gpus:
+        raise SpecError(f"tp·cp·dp·pp = {dp * tp * pp * cp:,} devices, not {gpus:,}")
     layout = Layout(
         tp=tp, pp=pp, cp=cp, ep=ep, expert_tp=expert_tp, dp=_data_parallel(gpus, tp, pp, cp),
         zero=habits.zero if zero is None else zero, virtual_stages=virtual_stages,
         schedule=schedule or ("interleaved" if virtual_stages > 1 else "1f1b"),
         sequence_parallel=tp > 1 and (habits.sequence_parallel if sequence_parallel is None else sequence_parallel),
     )  # fmt: skip
-    batch = global_batch or layout.dp * micro_batch * (STEPS_IN_FLIGHT * pp if pp > 1 else 1)
+    batch = default_batch(layout, micro_batch) if global_batch is None else global_batch
     run = Run(layout=layout, micro_batch=micro_batch, global_batch=batch, recompute=recompute, **common)
     answer = answer_for(run, **bill)
     if answer.fits:
@@ -112,8 +123,7 @@ def answer_for(run: Run, *, tokens: int | None = None, usd_per_hour: float | Non
     needed = float(model.training_flops(run.context, run.global_batch, causal=False, mtp=run.mtp))
     if run.method != "full":
         needed *= 2 / 3  # no gradients of frozen weights
-    again = float(model.training_flops(run.context, run.global_batch, causal=False, mtp=run.mtp)) / 3
-    done = needed + (again if run.recompute == "full" else 0.0)
+    done = needed + repeated_flops(run)
     peak = run.accelerator.peak(run.precision) * layout.gpus
     return Training(
         run=run,
@@ -163,31 +173,30 @@ def _smallest_change(answer: Training) -> str:
 def _changes(run: Run) -> Iterator[tuple[str, Run]]:
     """Yield changes from the least to the most invasive, each alone or with full recompute."""
     layout = run.layout
-    tries: list[tuple[str, dict[str, Any]]] = [("", {})]
+    # a layout is made where it is tried: not every degree goes with every other
+    tries: list[tuple[str, dict[str, Any], dict[str, Any]]] = [("", {}, {})]
     if run.micro_batch > 1:
-        tries.append(("micro_batch = 1", {"micro_batch": 1}))
+        tries.append(("micro_batch = 1", {}, {"micro_batch": 1}))
     if layout.tp > 1 and not layout.sequence_parallel:
-        tries.append(("sequence_parallel", {"layout": replace(layout, sequence_parallel=True)}))
-    tries += [(f"zero = {stage}", {"layout": replace(layout, zero=stage)}) for stage in range(layout.zero + 1, 4)]
+        tries.append(("sequence_parallel", {"sequence_parallel": True}, {}))
+    tries += [(f"zero = {stage}", {"zero": stage}, {}) for stage in range(layout.zero + 1, 4)]
     if run.method == "full":
-        tries.append(("optimizer = adam8bit", {"optimizer": "adam8bit"}))
+        tries.append(("optimizer = adam8bit", {}, {"optimizer": "adam8bit"}))
     for degree in ("tp", "pp"):
         for factor in (2, 4, 8, 16, 32):
-            other = {degree: factor * getattr(layout, degree)}
+            wider = factor * getattr(layout, degree)
             if layout.dp % factor == 0:
-                tries.append((f"{degree} = {other[degree]}", {"layout": {**other, "dp": layout.dp // factor}}))
+                tries.append((f"{degree} = {wider}", {degree: wider, "dp": layout.dp // factor}, {}))
     if run.method == "full":
-        tries.append(("method = lora", {"method": "lora"}))
+        tries.append(("method = lora", {}, {"method": "lora"}))
     for again in [kind for kind in RECOMPUTE if RECOMPUTE.index(kind) >= RECOMPUTE.index(run.recompute)]:
-        for text, values in tries:
+        for text, degrees, values in tries:
             words = [text] if text else []
             words += [f"recompute = {again}"] if again != run.recompute else []
             if not words:
                 continue
-            changed = dict(values)
-            if isinstance(changed.get("layout"), dict):
-                changed["layout"] = replace(layout, **changed["layout"])
             try:
-                yield " and ".join(words), replace(run, recompute=again, **changed)
+                changed = replace(run, layout=replace(layout, **degrees), recompute=again, **values)
             except CalcError:
                 continue
+            yield " and ".join(words), changed

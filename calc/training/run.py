@@ -24,6 +24,15 @@ PRECISIONS: tuple[str, ...] = ("fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "
 """Formats that products with weights are done in; with the last three activations and gradients are bf16."""
 
 
+STEPS_IN_FLIGHT = 4
+"""Micro-batches for each pipeline stage, where no global batch is asked for."""
+
+
+def default_batch(layout: Layout, micro_batch: int) -> int:
+    """Return the sequences of a step where nobody says: as many as keep a pipeline's stages busy."""
+    return layout.dp * micro_batch * (STEPS_IN_FLIGHT * layout.pp if layout.pp > 1 else 1)
+
+
 @named_record
 class Run(Record):
     """One configuration of training; a step is ``global_batch`` sequences of ``context`` tokens.

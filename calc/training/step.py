@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 
 from calc.layers import Block
+from calc.memory.optimizers import Stored, optimizer_of
 from calc.model import parameters
 from calc.network import collective_time
 from calc.parallel import Ways, Wire, bubble, collectives, shard, stages
@@ -30,9 +31,11 @@ bandwidth from kernels. Found from step times with and without overlap."""
 GATHERS = 3
 """Times that ZeRO-3 moves each weight or its gradient in a micro-batch: forward, backward, and back."""
 
-UPDATE_BYTES = 5 * 4 + 3 * 4 + 2
-"""Bytes that Adam in mixed precision moves for each parameter: reads gradient (twice: for its norm), two moments and
-master weight, writes moments and master weight in fp32, and the weight in half precision."""
+UPDATE_BYTES = 3 * 4 + 4 + 2
+"""Bytes that an update in mixed precision moves for each parameter beside the optimizer's states: it reads the gradient
+(twice: for its norm) and the master weight in fp32, writes the master weight, and the weight in half precision."""
+MOMENT_BYTES = 4
+"""Of a number of the states of which an optimizer keeps in full precision."""
 
 PARTS: Mapping[str, str] = {
     "tp": "tensor", "expert_tp": "tensor", "ep": "expert", "cp": "context", "pp": "pipeline", "dp": "data",
@@ -187,4 +190,11 @@ def _update(run: Run, blocks: Iterable[Block], constants: Efficiency) -> float:
         return 0.0
     own = float(parameters(shard(blocks, run.layout)).total)
     share = own / run.layout.replicas if run.layout.zero else own
-    return share * UPDATE_BYTES / (constants.memory * run.accelerator.memory_bytes_per_s)
+    moved = UPDATE_BYTES * share + 2 * float(optimizer_of(run.optimizer).states(_square(share), MOMENT_BYTES))
+    return moved / (constants.memory * run.accelerator.memory_bytes_per_s)
+
+
+def _square(elements: float) -> Stored:
+    """Return hidden weights of so many numbers as one square matrix: states of other shapes hardly differ."""
+    side = max(elements, 1.0) ** 0.5
+    return Stored(path="", operation="", elements=elements, matrices=1, rows=side, columns=side)

@@ -10,7 +10,7 @@ from calc.algebra import product
 from calc.hardware import Accelerator
 from calc.kernels import Kernel, kernels
 from calc.layers import Block
-from calc.passes import Pass, environment
+from calc.passes import Pass, environment, running
 from calc.records import Record, named_record
 from calc.roofline import Efficiency, Launch, kernel_time
 from calc.training.run import Run
@@ -135,16 +135,31 @@ def _again(run: Run, block: Block, forward: Timed) -> float:
     whose result nobody needs. Selective recompute repeats the attention core (Korthikanti et al. 2022,
     arXiv:2205.05198 §5), or half of the products with all that lies between, attention apart.
     """
+    entered = run.practice.checkpoint_s if run.recompute == "full" and block.name == "attention" else 0.0
+    again = sum(_repeated(run, block, kernel.kind, kernel.operations) * time for kernel, time in forward)
+    return again + (entered if block.layer else 0.0)
+
+
+def _repeated(run: Run, block: Block, kind: str, operations: Iterable[str]) -> float:
+    """Return the share of a forward kernel that the backward pass does again."""
     if not block.layer or run.recompute == "none":
         return 0.0
     if run.recompute == "full":
-        last = "down_proj" if run.practice.stops_early and block.name == "ffn" else ""
-        saved = sum(time for kernel, time in forward if last and last in kernel.operations)
-        return _sum(forward) - saved + (run.practice.checkpoint_s if block.name == "attention" else 0.0)
+        return 0.0 if run.practice.stops_early and block.name == "ffn" and "down_proj" in operations else 1.0
     if run.practice.selective == "core":
-        return sum(time for kernel, time in forward if kernel.kind == "attention")
-    shares = {"attention": 0.0, "gemm": 0.5, "grouped_gemm": 0.5}
-    return sum(shares.get(kernel.kind, 1.0) * time for kernel, time in forward)
+        return 1.0 if kind == "attention" else 0.0
+    return {"attention": 0.0, "gemm": 0.5, "grouped_gemm": 0.5}.get(kind, 1.0)
+
+
+def repeated_flops(run: Run) -> float:
+    """Return the FLOPs of matrix products that a step does again, attention with all pairs, as MFU counts it."""
+    pass_ = Pass.prefill(run.context, run.global_batch, causal=False)
+    blocks = [*run.model.blocks(), *(run.model.mtp_blocks() if run.mtp else [])]
+    return sum(
+        float(block.repeat * operation.flops(env, causal=False))
+        * _repeated(run, block, "attention" if operation.over is not None else "gemm", [operation.name])
+        for block, operation, env in running(blocks, pass_)
+    )
 
 
 def _cast_bytes(run: Run, found: Timed) -> float:
