@@ -111,5 +111,9 @@ def test_the_api_takes_what_it_can_mean() -> None:
     exact = calc.show("gpt2", context=100, batch=2)
     assert calc.show("gpt2", context=np.int64(100), batch=np.uint8(2)).to_json() == exact.to_json()
     assert calc.compare("gpt2").data == calc.compare(["gpt2"]).data
+    from calc.results import Figure
+
+    with pytest.raises(TypeError, match="Figure is given value twice"):
+        Figure(1, value=2)
     with pytest.raises(TypeError, match="nonsense"):
         calc.show("gpt2", nonsense=1)

@@ -105,13 +105,13 @@ def _adjusted(model: Model, row: Measurement) -> Model:
 
 
 def _first_layers(model: Model, layers: int) -> tuple[Stack, ...]:
-    """Return the stacks cut to their first layers."""
+    """Return the stacks cut to their first layers; a pattern is cut where it has to be."""
     left, stacks = layers, []
     for stack in model.stack:
-        repeat = min(stack.repeat, -(-left // len(stack.layer)))
-        if repeat > 0:
-            stacks.append(replace(stack, repeat=repeat))
-            left -= repeat * len(stack.layer)
+        repeat, rest = divmod(min(left, stack.repeat * len(stack.layer)), len(stack.layer))
+        stacks += [replace(stack, repeat=repeat)] if repeat else []
+        stacks += [replace(stack, repeat=1, layer=stack.layer[:rest])] if rest else []
+        left -= repeat * len(stack.layer) + rest
     return tuple(stacks)
 
 

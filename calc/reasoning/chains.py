@@ -45,6 +45,11 @@ class Chain(Record):
     attempts: int | None = None
     answer_tokens: Number = 0
 
+    def peak(self, prompt: int) -> int:
+        """Return the longest context of a sample: all steps, and the last check or the answer behind them."""
+        checked = self.check_tokens if self.steps else 0
+        return int(prompt + self.steps * self.step_tokens + max(checked, self.answer_tokens))
+
     @property
     def tries(self) -> Number:
         """Expected attempts of a step: (1 − q^R)/(1 − q), as the sum that needs no division."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,10 +13,10 @@ from calc.checks import one_of, share, whole
 from calc.costs import Setting
 from calc.errors import SpecError, shortened
 from calc.layers import Block
-from calc.model import Model, Pass, running
+from calc.model import Model, Pass, cache_bytes, running
 from calc.operations import Einsum, Lookup, Operation
 from calc.results import Figure, Grid, Result, Row
-from calc.units import flop
+from calc.units import dtype, flop
 
 Confidence = Literal["head", "none"]
 
@@ -194,7 +195,7 @@ def _mixed(model: Model, capacity: float, every: int, context: int) -> Result:
     full = around + head + sum(layers)
     inside = sum(capacity * routed[index] for index in chosen)
     expected = around + head + sum(layers) - sum(layers[index] for index in chosen) + inside + router * len(chosen)
-    cache, thinned = _cache(model, context, kept, every)
+    cache, thinned = _cache(model, context, kept, frozenset(chosen))
     data = {
         "model": model.name,
         "method": "mixture of depths",
@@ -232,11 +233,16 @@ def _mixed(model: Model, capacity: float, every: int, context: int) -> Result:
     return Result(kind="adapt", data=data, grids=(Grid(title, ("", "expected", ""), rows, notes),))
 
 
-def _cache(model: Model, context: int, kept: int, every: int) -> tuple[int, int]:
+def _cache(model: Model, context: int, kept: int, chosen: frozenset[int]) -> tuple[int, int]:
     """Return the cache of all layers in full, and with only the chosen tokens in the routed ones."""
-    share = len([index for index in range(model.n_layers) if index % every == every - 1]) / model.n_layers
-    full, thin = int(model.cache(context).bytes), int(model.cache(kept).bytes)
-    return full, round((1 - share) * full + share * thin)
+    full = thinned = 0
+    for block in model.blocks():
+        one = replace(block, repeat=1)
+        all_, some = (int(cache_bytes([one], Pass.decode(length), dtype("bf16")).bytes) for length in (context, kept))
+        routed = sum(position in chosen for run in block.positions for position in run)
+        full += int(block.repeat) * all_
+        thinned += (int(block.repeat) - routed) * all_ + routed * some
+    return full, thinned
 
 
 def parse_exits(text: str) -> dict[int, float]:

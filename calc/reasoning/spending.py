@@ -135,6 +135,12 @@ def mean_context(chain: Chain, prompt: int) -> float:
     return float(prompt + (thinking + answer) / float(chain.generated))
 
 
+def shared_bytes(model: Model, prompt: int, peak: int, samples: int, form: str) -> int:
+    """Return the bytes of keys and values of samples that are ``peak`` long and share the prompt's positions."""
+    at_prompt, at_peak = model.cache(prompt, form=form).bytes, model.cache(peak, form=form).bytes
+    return int(at_prompt + samples * (at_peak - at_prompt))
+
+
 def seconds_on(
     device: Accelerator, model: Model, chain: Chain, prompt: int, samples: int, cache_dtype: str = "bf16"
 ) -> float:
@@ -145,12 +151,12 @@ def seconds_on(
     Raises:
         SpecError: weights and caches do not fit on one device.
     """
-    peak = prompt + chain.steps * chain.step_tokens + max(chain.check_tokens, chain.answer_tokens)
+    peak = chain.peak(prompt)
     setting = Setting.of([model], peak, batch=samples, cache_dtype=cache_dtype)
     blocks = model.blocks()
     forms = setting.forms(model, blocks)
-    kept = model.cache(peak, samples, cache_dtype)
-    needed = int(model.weight_bytes() + kept.bytes + kept.state_bytes)
+    states = samples * model.cache(peak, form=cache_dtype).state_bytes
+    needed = int(model.weight_bytes() + shared_bytes(model, prompt, peak, samples, cache_dtype) + states)
     if needed > device.capacity:
         raise SpecError(
             f"{model.name} with {samples:,} samples needs {memory(needed)}, one {device.name} has "

@@ -9,10 +9,10 @@ from calc import catalog
 from calc.checks import one_of, share
 from calc.generation import Generation, scored
 from calc.hardware import Accelerator
-from calc.model import CacheBytes, Model, Pass, flops_by_operation
+from calc.model import Model, Pass, flops_by_operation
 from calc.operations import Counts
 from calc.reasoning.chains import Chain, best, checked, majority
-from calc.reasoning.spending import Rates, Spent
+from calc.reasoning.spending import Rates, Spent, shared_bytes
 from calc.results import Figure, Grid, Result, Row
 from calc.tensors import COUNTS
 
@@ -98,13 +98,12 @@ def reason(
 def _tokens(chain: Chain, prompt: int, samples: int) -> dict[str, Any]:
     """Return the expected tokens, of all samples together."""
     generated = float(samples * chain.generated)
-    peak = prompt + chain.steps * chain.step_tokens + max(chain.check_tokens if chain.steps else 0, chain.answer_tokens)
     return {
         "prompt": prompt,
         "kept": samples * chain.kept,
         "generated": generated,
         "discarded": generated - samples * chain.kept,
-        "peak_context": peak,
+        "peak_context": chain.peak(prompt),
     }
 
 
@@ -134,14 +133,10 @@ def _plain(model: Model, prompt: int, answer: int, counts: Counts) -> dict[str, 
 
 def _cache(model: Model, prompt: int, peak: int, samples: int, form: str) -> dict[str, Any]:
     """Return the cache at the longest context: samples share the prompt's positions, each keeps a state of its own."""
-    at_prompt, at_peak = model.cache(prompt, form=form), model.cache(peak, form=form)
-
-    def shared(of: CacheBytes, before: CacheBytes) -> int:
-        return int(before.bytes + samples * (of.bytes - before.bytes))
-
+    at_peak = model.cache(peak, form=form)
     return {
         "dtype": form,
-        "bytes": shared(at_peak, at_prompt),
+        "bytes": shared_bytes(model, prompt, peak, samples, form),
         "unshared_bytes": int(samples * at_peak.bytes),
         "state_bytes": int(samples * at_peak.state_bytes),
     }

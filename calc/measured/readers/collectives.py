@@ -45,7 +45,10 @@ def predict(row: Measurement) -> Prediction | None:
     named = row.first("hardware", "gpu", "device", "accelerator", "system")
     if named is None:
         raise NotModelled("hardware is not stated")
-    ranks = row.whole("num_gpus", "n_gpus", "gpus", "world_size", "num_ranks", "ranks", "tp", default=2)
+    names = ("num_gpus", "n_gpus", "gpus", "world_size", "num_ranks", "ranks", "tp")
+    if kind != "send_recv" and row.first(*names) is None:
+        raise NotModelled("the number of ranks is not stated")
+    ranks = row.whole(*names, default=2)
     call = Collective(kind=kind, bytes=_size(row), size=ranks, axis="tp", after=op, direction="forward")
     library: Library = "custom" if "custom" in op else "nccl"
     seconds = collective_time(call, find_accelerator(str(named)), library=library)
