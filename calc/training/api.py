@@ -17,6 +17,7 @@ from calc.training.answer import HOUR, MEMORY_PARTS, Budget, Training, memory_fo
 from calc.training.practice import load_practice
 from calc.training.run import RECOMPUTE, Method, Recompute, Run
 from calc.training.step import step_time
+from calc.training.work import flops_again
 from calc.units import memory as size
 
 DEFAULT_CONTEXT = 4096
@@ -108,20 +109,17 @@ def _data_parallel(gpus: int, tp: int, pp: int, cp: int) -> int:
 def answer_for(run: Run, *, tokens: int | None = None, usd_per_hour: float | None = None) -> Training:
     """Return the answer for one run."""
     time = step_time(run)
-    model, layout = run.model, run.layout
-    needed = float(model.training_flops(run.context, run.global_batch, causal=False, mtp=run.mtp))
+    needed = float(run.model.training_flops(run.context, run.global_batch, causal=False, mtp=run.mtp))
     if run.method != "full":
         needed *= 2 / 3  # no gradients of frozen weights
-    again = float(model.training_flops(run.context, run.global_batch, causal=False, mtp=run.mtp)) / 3
-    done = needed + (again if run.recompute == "full" else 0.0)
-    peak = run.accelerator.peak(run.precision) * layout.gpus
+    peak = run.accelerator.peak(run.precision) * run.layout.gpus
     return Training(
         run=run,
         memory=memory_for(run),
         capacity=run.accelerator.capacity,
         time=time,
         mfu=needed / time.iteration / peak,
-        hfu=done / time.iteration / peak,
+        hfu=(needed + flops_again(run)) / time.iteration / peak,
         budget=None if tokens is None else _budget(run, time.iteration, tokens, usd_per_hour),
     )
 

@@ -11,10 +11,12 @@ from calc.catalog import names
 from calc.errors import SpecError, UnknownName
 from calc.measured import read
 from calc.measured.readers import predict
+from calc.model import Pass, flops_by_operation
 from calc.schema import DOCUMENTS
 from calc.training import load_practice, step_time
-from calc.training.run import Method, Run
+from calc.training.run import RECOMPUTE, Method, Recompute, Run
 from calc.training.step import CONTENTION, PARTS, beside
+from calc.training.work import flops_again
 from tests.conftest import Run as Called
 
 BASE = {"tp": 4, "pp": 4, "zero": 1, "context": 4096, "micro_batch": 1, "global_batch": 256}
@@ -42,7 +44,34 @@ def test_the_parts_of_a_step_and_of_the_memory_add_up() -> None:
     assert whole == pytest.approx(time["iteration"])
     parts = ("weights", "gradients", "optimizer", "activations", "other")
     assert sum(memory[part] for part in parts) == pytest.approx(memory["total"])
-    assert answer.hfu == pytest.approx(answer.mfu * 4 / 3)
+
+
+def test_the_head_is_not_computed_again() -> None:
+    answer = calc.train("llama-3.1-70b", "h100-sxm", 64, **BASE, recompute="full")
+    forward = flops_by_operation(answer.run.model.blocks(), Pass.prefill(4096, causal=False))
+    whole = sum(forward.values())
+    assert answer.hfu / answer.mfu == pytest.approx(1 + (whole - forward["head", "lm_head"]) / (3 * whole))
+
+
+@pytest.mark.parametrize("framework", ["megatron-core", "megatron-lm"])
+def test_selective_recompute_repeats_the_attention_core(framework: str) -> None:
+    plain, again = (
+        calc.train("llama-3-8b", "h100-sxm", 8, zero=3, framework=framework, recompute=kind)
+        for kind in ("none", "selective")
+    )
+    assert plain.hfu == plain.mfu
+    assert plain.time.recompute == 0 < again.time.recompute
+    forward = flops_by_operation(again.run.model.blocks(), Pass.prefill(4096, causal=False))
+    core = sum(flops for (_, name), flops in forward.items() if name in ("scores", "values"))
+    assert again.hfu / again.mfu == pytest.approx(1 + core / (3 * sum(forward.values())))
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("framework", names("practices"))
+def test_what_is_computed_again_takes_time_and_flops_or_neither(framework: str, recompute: Recompute) -> None:
+    run = run_of(practice=load_practice(framework), recompute=recompute)
+    assert (step_time(run).recompute > 0) == (flops_again(run) > 0) == (recompute != "none")
+    assert flops_again(run) < run.model.training_flops(run.context, run.global_batch, causal=False) / 3
 
 
 def test_the_bill_follows_from_the_step() -> None:
