@@ -9,6 +9,7 @@ from typing import Any
 from calc.confidence import KnownError, known
 from calc.memory import Run as Kept
 from calc.memory import TrainingMemory, memory_of
+from calc.memory.optimizers import optimizer_of
 from calc.records import Record, named_record
 from calc.results import Figure, Grid, Result, Row
 from calc.saved import Adapters
@@ -134,10 +135,9 @@ class Training(Record):
 def memory_for(run: Run) -> TrainingMemory:
     """Return the memory of the fullest device of a run."""
     adapters = None if run.method == "full" else Adapters(rank=run.lora_rank, targets=LORA_TARGETS)
-    precision = {"tf32": "fp32", "mxfp8": "fp8", "nvfp4": "fp8"}.get(run.precision, run.precision)
     kept = Kept(
         model=run.model, layout=run.layout, context=run.context, micro_batches=run.micro_batches,
-        recompute=run.recompute, precision=precision, optimizer=run.optimizer, framework=run.practice.memory,
+        recompute=run.recompute, precision=run.stored, optimizer=run.optimizer, framework=run.practice.memory,
         attention="eager" if run.practice.fusion == "eager" else None, adapters=adapters,
         frozen_form="nf4" if run.method == "qlora" else None, mtp=run.mtp,
     )  # fmt: skip
@@ -167,7 +167,9 @@ def _card(answer: Training) -> Grid:
     if run.model.tower:
         read = " and ".join({"image": "images", "audio": "sound"}[tower.modality] for tower in run.model.tower)
         notes.append(f"text alone: what reads {read} is neither loaded nor trained here")
-    notes.append("not modelled: stragglers, failures, data loading, checkpoints, evaluation")
+    besides = optimizer_of(run.optimizer).besides if run.method == "full" else "the update of adapters"
+    left_out = ("stragglers, failures, data loading, checkpoints, evaluation", besides)
+    notes.append(f"not modelled: {', '.join(filter(None, left_out))}")
     return Grid(title, ("", "value", ""), tuple(rows), tuple(notes))
 
 
