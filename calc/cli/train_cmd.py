@@ -58,14 +58,12 @@ def command(
     from calc.training import train
     from calc.units import parse_count
 
-    if dp is not None and dp * tp * pp * cp != gpus and not search:
-        raise SpecError(f"tp·cp·dp·pp = {tp * cp * dp * pp:,} devices, not {gpus:,}")
     budget = parse_count(tokens) if tokens else None
     if budget is not None and not 1 <= budget < 1e18:
         raise SpecError(f"tokens = {budget:g} is not a number of tokens")
     with progress() as watch:
         answer = train(
-            model, accelerator, gpus, tp=tp, pp=pp, cp=cp, ep=ep, zero=zero, virtual_stages=virtual_stages,
+            model, accelerator, gpus, tp=tp, pp=pp, cp=cp, ep=ep, dp=dp, zero=zero, virtual_stages=virtual_stages,
             schedule=schedule, sequence_parallel=sequence_parallel, micro_batch=micro_batch, global_batch=global_batch,
             context=seq, precision=precision, recompute=recompute, optimizer=optimizer, method=method,
             lora_rank=lora_rank, mtp=mtp, framework=framework, tokens=None if budget is None else round(budget),

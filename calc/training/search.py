@@ -8,7 +8,7 @@ from typing import Any
 from calc.errors import CalcError, SpecError
 from calc.parallel import Layout
 from calc.training.answer import memory_for
-from calc.training.run import RECOMPUTE, Recompute, Run
+from calc.training.run import RECOMPUTE, Recompute, Run, default_batch
 from calc.training.step import step_time
 from calc.units import memory as size
 
@@ -16,7 +16,7 @@ BEST = 8
 """Layouts that are returned."""
 MICRO_BATCHES = (1, 2, 4)
 EXPERT_DEGREES = (1, 8, 32, 64)
-LARGEST_CONTEXT_SHARE = 8192
+LEAST_CONTEXT_SHARE = 8192
 """Sequences are shared by ranks only where each still has this many tokens."""
 
 Watch = Callable[[str, int, int], None]
@@ -67,7 +67,7 @@ def best(
 
 
 def _run(common: dict[str, Any], layout: Layout, micro: int, again: Recompute, global_batch: int | None) -> Run | None:
-    batch = global_batch or layout.dp * micro * max(1, 8 * layout.pp * (layout.pp > 1))
+    batch = default_batch(layout, micro) if global_batch is None else global_batch
     try:
         return Run(layout=layout, micro_batch=micro, global_batch=batch, recompute=again, **common)
     except CalcError:
@@ -77,11 +77,11 @@ def _run(common: dict[str, Any], layout: Layout, micro: int, again: Recompute, g
 def _layouts(common: dict[str, Any], gpus: int, zero: int | None) -> Iterator[Layout]:
     """Yield the legal layouts: tensor parallelism within a domain, powers of two, few enough stages."""
     model, device, habits = common["model"], common["accelerator"], common["practice"]
-    domain = min(device.links[0].size or gpus, 64) if device.links else 1
+    domain = device.links[0].size or gpus if device.links else 1
     experts = max((getattr(layer.ffn, "n_experts", 1) for layer in model.kinds_of_layer() if layer.ffn), default=1)
     for tp in _powers(min(domain, gpus, 8)):
         for pp in _powers(min(gpus // tp, model.n_layers, 16)):
-            for cp in _powers(max(1, common["context"] // LARGEST_CONTEXT_SHARE)):
+            for cp in _powers(max(1, common["context"] // LEAST_CONTEXT_SHARE)):
                 if gpus % (tp * pp * cp):
                     continue
                 dp = gpus // (tp * pp * cp)

@@ -127,6 +127,27 @@ def test_a_lora_run_has_no_weight_gradients_and_no_update() -> None:
     assert calc.train("llama-3-8b", "h100-sxm", 1, method="qlora").memory.weights < 2**33
 
 
+@pytest.mark.parametrize(("optimizer", "moved"), [("adam", 34), ("sgd-momentum", 26), ("sgd", 18)])
+def test_an_update_moves_what_the_optimizer_keeps(optimizer: str, moved: int) -> None:
+    adam, other = (step_time(run_of(optimizer=name)).optimizer for name in ("adam", optimizer))
+    assert other / adam == pytest.approx(moved / 34)
+
+
+def test_what_an_update_computes_beside_moving_is_said() -> None:
+    for optimizer, method, words in (
+        ("muon", "full", "Newton-Schulz"), ("adafactor", "full", "clipping"), ("muon", "lora", "update of adapters"),
+    ):  # fmt: skip
+        [card] = calc.train("llama-3-8b", "h100-sxm", 8, optimizer=optimizer, method=method).to_result().grids  # type: ignore[arg-type]
+        assert words in card.notes[-1]
+
+
+def test_experts_are_updated_by_the_ranks_that_hold_them() -> None:
+    spread = {"tp": 1, "zero": 1, "precision": "bf16"}
+    apart, together = (calc.train("mixtral-8x7b", "h100-sxm", 8, ep=ep, **spread).time for ep in (8, 1))  # type: ignore[arg-type]
+    # eight ranks share the update of all experts, or each has that of its own
+    assert apart.optimizer == pytest.approx(together.optimizer)
+
+
 def test_communication_is_hidden_behind_computing_but_not_for_nothing() -> None:
     assert beside(1.0, 0.0) == 1
     assert beside(1.0, 2.0) == pytest.approx(CONTENTION)
@@ -139,6 +160,33 @@ def test_what_does_not_fit_names_the_limit_and_a_change_that_helps() -> None:
     assert answer.limit.startswith("memory: ")
     assert answer.change == "zero = 2"
     assert calc.train("llama-3-8b", "h100-sxm", 8, zero=2).fits
+
+
+def test_not_fitting_is_an_answer_whatever_changes_could_be_tried() -> None:
+    answer = calc.train("mixtral-8x7b", "h100-sxm", 8, ep=8, context=32_768)  # tp = 2 would not go with ep = 8
+    assert not answer.fits
+    assert answer.limit.startswith("memory: ")
+
+
+def test_a_layout_that_was_found_takes_the_same_step_when_asked_for() -> None:
+    found = calc.train("llama-3.1-70b", "h100-sxm", 64, context=4096, search=True)
+    every = (found, *found.others)
+    assert any(one.run.layout.pp > 1 for one in every)
+    for one in every:
+        run, layout = one.run, one.run.layout
+        degrees = {name: getattr(layout, name) for name in ("tp", "pp", "cp", "ep", "dp", "expert_tp", "zero")}
+        again = calc.train(
+            "llama-3.1-70b", "h100-sxm", 64, context=4096, micro_batch=run.micro_batch, recompute=run.recompute,
+            virtual_stages=layout.virtual_stages, sequence_parallel=layout.sequence_parallel, **degrees,
+        )  # fmt: skip
+        assert again.run == run
+        assert again.time == one.time
+
+
+def test_copies_are_those_that_fill_the_devices() -> None:
+    assert calc.train("gpt2", "h100-sxm", 8, tp=2, dp=4).run.layout.dp == 4
+    with pytest.raises(SpecError, match="tp·cp·dp·pp = 2·1·2·1 = 4 devices, not 8"):
+        calc.train("gpt2", "h100-sxm", 8, tp=2, dp=2)
 
 
 def test_a_search_finds_what_fits_fastest_first() -> None:
@@ -190,7 +238,7 @@ def test_megatron_530b_took_49_seconds() -> None:
     ("arguments", "message"),
     [
         (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--tp", "3"], "gpus = 8 is not divisible by tp·pp·cp = 3·1·1"),
-        (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--dp", "4"], "tp·cp·dp·pp = 4 devices, not 8"),
+        (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--dp", "4"], "tp·cp·dp·pp = 1·1·4·1 = 4 devices, not 8"),
         (["llama-3-8b", "-a", "h100-sxm", "-n", "0"], "gpus = 0 is not a whole number"),
         (["llama-3-8b", "-a", "h100-sx", "-n", "8"], "h100-sxm"),
         (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--framework", "megatrn"], "did you mean"),
