@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,10 +13,10 @@ from calc.checks import one_of, share, whole
 from calc.costs import Setting
 from calc.errors import SpecError, shortened
 from calc.layers import Block
-from calc.model import Model, Pass, running
+from calc.model import Model, Pass, cache_bytes, running
 from calc.operations import Einsum, Lookup, Operation
 from calc.results import Figure, Grid, Result, Row
-from calc.units import flop
+from calc.units import dtype, flop
 
 Confidence = Literal["head", "none"]
 
@@ -185,16 +186,16 @@ def _inputs(operation: Operation) -> tuple[str, ...]:
 
 def _mixed(model: Model, capacity: float, every: int, context: int) -> Result:
     """Cost a step: routed layers see only the chosen tokens, at the chance that this one is chosen."""
-    plain = Pass.decode(context)
     kept = ceil(round(context * capacity, 9))
+    plain, thin = _steps(context, kept)
     layers, around, head, _ = _by_layer(model, plain)
-    routed, _, _, _ = _by_layer(model, Pass.decode(kept))
+    routed, _, _, _ = _by_layer(model, thin)
     router = float(Einsum("router", "btd,dν->btν", weight="dν").flops({"b": 1, "t": 1, "d": model.d_model, "ν": 1}))
-    chosen = [index for index in range(model.n_layers) if index % every == every - 1]
+    chosen = frozenset(range(every - 1, model.n_layers, every))
     full = around + head + sum(layers)
     inside = sum(capacity * routed[index] for index in chosen)
     expected = around + head + sum(layers) - sum(layers[index] for index in chosen) + inside + router * len(chosen)
-    cache, thinned = _cache(model, context, kept, every)
+    cache, thinned = _cache(model, context, kept, chosen)
     data = {
         "model": model.name,
         "method": "mixture of depths",
@@ -232,11 +233,21 @@ def _mixed(model: Model, capacity: float, every: int, context: int) -> Result:
     return Result(kind="adapt", data=data, grids=(Grid(title, ("", "expected", ""), rows, notes),))
 
 
-def _cache(model: Model, context: int, kept: int, every: int) -> tuple[int, int]:
+def _cache(model: Model, context: int, kept: int, routed: frozenset[int]) -> tuple[int, int]:
     """Return the cache of all layers in full, and with only the chosen tokens in the routed ones."""
-    share = len([index for index in range(model.n_layers) if index % every == every - 1]) / model.n_layers
-    full, thin = int(model.cache(context).bytes), int(model.cache(kept).bytes)
-    return full, round((1 - share) * full + share * thin)
+    full = thinned = 0
+    for block in model.blocks():
+        one = [replace(block, repeat=1)]
+        whole_, thin = (int(cache_bytes(one, pass_, dtype("bf16")).bytes) for pass_ in _steps(context, kept))
+        chosen = 0 if block.encoder else sum(position in routed for run in block.positions for position in run)
+        full += block.repeat * whole_
+        thinned += (block.repeat - chosen) * whole_ + chosen * thin
+    return full, thinned
+
+
+def _steps(context: int, kept: int) -> tuple[Pass, Pass]:
+    """Return a decode step that sees every token, and one that sees those kept; a source is read whole by both."""
+    return Pass.decode(context), Pass.decode(kept, source=context)
 
 
 def parse_exits(text: str) -> dict[int, float]:
