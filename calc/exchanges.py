@@ -76,7 +76,7 @@ def exchange(
         "ways": asdict(Ways() if ways is None else ways),
         "accelerator": None if device is None else device.name,
         "calls": [_record(call, seconds) for call, seconds in found],
-        "total": {when: _total(found, when) for when in WHEN},
+        "total": {when: _total(found, when, timed=device is not None) for when in WHEN},
         "error": None if error is None else {name: value for name, value in asdict(error).items() if name != "bias"},
     }
     grid = _grid(loaded, asked, phase, layout, stage, device, found)
@@ -101,13 +101,13 @@ def _record(call: Collective, seconds: float | None) -> dict[str, Any]:
     }
 
 
-def _total(found: Found, when: str) -> dict[str, Any]:
+def _total(found: Found, when: str, *, timed: bool) -> dict[str, Any]:
     own = [(call, seconds) for call, seconds in found if call.direction == when]
     times = [seconds for _, seconds in own if seconds is not None]
     return {
         "count": int(sum(call.count for call, _ in own)),
         "sent_bytes": float(sum(call.sent for call, _ in own)),
-        "seconds": sum(times) if len(times) == len(own) and found and found[0][1] is not None else None,
+        "seconds": float(sum(times)) if timed else None,
     }
 
 
@@ -143,7 +143,7 @@ def _rows(found: Found, when: str, *, timed: bool) -> Iterator[Row]:
         )
         yield Row(f"{when}.{index}", cells, section="" if index else WHEN[when])
     if own:
-        total = _total(found, when)
+        total = _total(found, when, timed=timed)
         time = (Figure(total["seconds"], "s", "modelled"),) if timed else ()
         counts = ("total", "", "", Figure(total["count"]), None, Figure(total["sent_bytes"], "B"))
         yield Row(f"{when}.total", (*counts, *time), emphasis=True)
