@@ -13,6 +13,9 @@ from calc.hardware import PEAKS, Accelerator, Link
 from calc.results import Cell, Figure, Grid, Result, Row
 from calc.units import figure
 
+MAKERS = ("NVIDIA", "AMD", "Google", "AWS", "Apple")
+"""In the order of the list."""
+
 
 def accelerators(search: str = "") -> Result:
     """Return the shipped accelerators, one line each, by maker and year; ``search`` keeps those named like it.
@@ -24,8 +27,7 @@ def accelerators(search: str = "") -> Result:
     """
     wanted = text("search", search).lower()
     found = [one for one in catalog.all_accelerators() if wanted in f"{one.name} {one.title} {one.vendor}".lower()]
-    found.sort(key=lambda one: (-_makers().index(one.vendor), one.year, one.flops[one.half()], one.name), reverse=True)
-    found.sort(key=lambda one: _makers().index(one.vendor))
+    found.sort(key=lambda one: (-MAKERS.index(one.vendor), one.year, one.flops[one.half()], one.name), reverse=True)
     columns = (
         "accelerator", "year", "memory", "bandwidth", "16-bit peak", "ridge", "fp8", "fp4", "neighbours", "network",
         "TDP", "price",
@@ -41,10 +43,6 @@ def accelerators(search: str = "") -> Result:
     )
     data = {"accelerators": [_facts(one) for one in found]}
     return Result(kind="accelerators", data=data, grids=(Grid("", columns, tuple(rows), notes),))
-
-
-def _makers() -> tuple[str, ...]:
-    return ("NVIDIA", "AMD", "Google", "AWS", "Apple")
 
 
 def _line(one: Accelerator) -> tuple[Cell, ...]:

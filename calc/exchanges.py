@@ -107,7 +107,7 @@ def _total(found: Found, when: str, *, timed: bool) -> dict[str, Any]:
     return {
         "count": int(sum(call.count for call, _ in own)),
         "sent_bytes": float(sum(call.sent for call, _ in own)),
-        "seconds": sum(times) if timed else None,
+        "seconds": float(sum(times)) if timed else None,
     }
 
 

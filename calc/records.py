@@ -55,7 +55,7 @@ class Record:
             raise TypeError(f"{type(self).__name__} takes {len(positional)} positional arguments, not {len(args)}")
         given = dict(zip(positional, args, strict=False))
         if twice := given.keys() & kwargs.keys():
-            raise TypeError(f"{type(self).__name__} is given {', '.join(sorted(twice))} twice")
+            raise TypeError(f"{type(self).__name__} is given {', '.join(sorted(twice))} twice, by position and by name")
         given |= kwargs
         values = self.__dict__
         for name, default, factory in declared:

@@ -149,8 +149,6 @@ def figure(value: object, unit: str) -> str:
         return f"{value:,.4g} W"
     if unit == "exponent":
         return big_o(value)
-    if unit == "tokens" and value >= 10**7:
-        return count(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 

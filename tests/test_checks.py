@@ -50,7 +50,34 @@ def exchange(**options: Any) -> Callable[[], object]:
     return lambda: calc.exchange("gpt2", calc.Layout(), **options)
 
 
+def train(**options: Any) -> Callable[[], object]:
+    return lambda: calc.train("gpt2", "h100-sxm", **{"gpus": 8, **options})
+
+
+def memory(**options: Any) -> Callable[[], object]:
+    return lambda: calc.training_memory("gpt2", **{"context": 8, **options})
+
+
 REFUSED: list[tuple[Callable[[], object], str]] = [
+    (train(context=0), "context = 0 is not a whole number"),
+    (train(global_batch=0), "global_batch = 0 is not a whole number"),
+    (train(gpus="8"), "gpus = '8' is not a whole number"),
+    *((train(**{name: 0}), f"{name} = 0 is not a whole number") for name in ("tp", "pp", "cp", "ep", "dp", "gpus")),
+    (train(micro_batch=1.5), "micro_batch = 1.5 is not a whole number"),
+    (train(tokens=0), "tokens = 0 is not a whole number"),
+    (train(usd_per_hour="2", tokens=1), "usd_per_hour = '2' is not a number from 0 on"),
+    (train(zero=4), "zero = 4 is not a whole number from 0 to 3"),
+    (train(schedule=""), "schedule = '' is none of 'gpipe'"),
+    (train(search=True, context=0), "context = 0 is not a whole number"),
+    (train(search=True, global_batch=0), "global_batch = 0 is not a whole number"),
+    (train(search=True, precision="fp7"), "no training precision named 'fp7'"),
+    (train(search=True, tokens="1T"), "tokens = '1T' is not a whole number"),
+    (memory(context=0), "context = 0 is not a whole number"),
+    (memory(micro_batch=0), "micro_batch = 0 is not a whole number"),
+    (memory(global_batch=0), "global_batch = 0 is not a whole number"),
+    (memory(micro_batches=0), "micro_batches = 0 is not a whole number"),
+    (memory(stage=1), "stage = 1 is not a whole number from 0 to 0"),
+    (memory(recompute="x"), "recompute = 'x' is none of 'none'"),
     (plan(accelerators=[]), "accelerators = () names no accelerator"),
     (plan(engines=()), "engines = () names no engine"),
     (plan(max_gpus=2.0), "max_gpus = 2.0 is not a whole number from 1 to 1,000,000"),

@@ -40,6 +40,12 @@ def test_without_an_accelerator_there_is_no_time() -> None:
     DOCUMENTS["exchange"].model_validate(result.to_dict())
 
 
+def test_what_is_not_sent_takes_no_time() -> None:
+    alone = exchange("gpt2", Layout(), accelerator="h100-sxm").data
+    assert [alone["total"][when]["seconds"] for when in ("forward", "backward", "step")] == [0, 0, 0]
+    assert exchange("gpt2", Layout()).data["total"]["forward"]["seconds"] is None
+
+
 def test_one_device_sends_nothing() -> None:
     result = exchange("gpt2", Layout(), phase="train", accelerator="h100-sxm")
     assert result.data["calls"] == []

@@ -120,6 +120,17 @@ def test_every_command_of_the_page_runs(text: str, calc_cli: Cli, tmp_path: Path
         assert run.code == 0, (command, run.err)
 
 
+def test_the_page_says_what_it_counts_and_its_commands_are_not_refused(calc_cli: Cli, tmp_path: Path) -> None:
+    text = calc.html_report("gpt2", "h100-sxm", context=512, causal=False, counts="all", weights_dtype="fp8")
+    lede = "1 × 512 tokens, weights in fp8, cache in bf16, all operations, all pairs of queries and keys."
+    assert f'<p class="lede">{lede}</p>' in text
+    ops = {html.unescape(found) for found in re.findall(r"<code>(calc ops [^<]*)</code>", text)}
+    assert sorted("--counts" in command for command in ops) == [False, False, True, True]
+    for command in sorted(ops):
+        run = calc_cli(*command.split()[1:], cwd=tmp_path)
+        assert run.code == 0, (command, run.err)
+
+
 def test_names_from_files_cannot_write_markup(tmp_path: Path) -> None:
     preset = Path(calc.__file__).parent.parent / "presets" / "models" / "gpt2.toml"
     evil = preset.read_text("utf-8").replace('title = "', 'title = "<script>alert(1)</script>&amp; ')

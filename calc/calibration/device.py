@@ -104,7 +104,7 @@ class TorchDevice:
             torch.set_num_threads(threads)
         there = torch.cuda.device_count() if kind == "cuda" else MOST_PROCESSES
         self.ranks = ranks if ranks is not None else there if kind == "cuda" else 1
-        if whole("ranks", self.ranks) > there:
+        if not 1 <= whole("ranks", self.ranks, 0) <= there:
             raise SpecError(f"ranks = {ranks} is not from 1 to {there}, the {_LIKE[kind]}")
         self._library: Backend = "nccl" if kind == "cuda" else "gloo"
         self._spreads: list[float] = []

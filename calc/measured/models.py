@@ -105,13 +105,15 @@ def _adjusted(model: Model, row: Measurement) -> Model:
 
 
 def _first_layers(model: Model, layers: int) -> tuple[Stack, ...]:
-    """Return the stacks cut to their first layers; a pattern is cut where it has to be."""
+    """Return the stacks cut to their first layers, a pattern of layers in its middle where that is where they end."""
     left, stacks = layers, []
     for stack in model.stack:
-        repeat, rest = divmod(min(left, stack.repeat * len(stack.layer)), len(stack.layer))
+        repeat = min(stack.repeat, left // len(stack.layer))
+        left -= repeat * len(stack.layer)
         stacks += [replace(stack, repeat=repeat)] if repeat else []
-        stacks += [replace(stack, repeat=1, layer=stack.layer[:rest])] if rest else []
-        left -= repeat * len(stack.layer) + rest
+        if repeat < stack.repeat:
+            stacks += [replace(stack, layer=stack.layer[:left], repeat=1)] if left else []
+            break
     return tuple(stacks)
 
 

@@ -6,7 +6,7 @@ those are sums and products of the figures here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -38,8 +38,8 @@ class Shape(Record):
     """Beyond them, at each moment of its backward pass."""
     stored: tuple[Stored, ...]
     """Its weights (of all ranks of an expert group alike)."""
-    adapters: Number = 0
-    """Parameters of its low-rank adapters."""
+    adapters: tuple[Stored, ...] = ()
+    """What is trained beside frozen weights."""
     head: bool = False
     """It makes logits."""
     logits: Number = 0
@@ -92,7 +92,7 @@ def _shape(group: list[Block], pass_: Pass, keeping: Keeping, recompute: Recompu
     tensors = tuple(saved(group, pass_, keeping, recompute=recompute))
     undone = Backward(Kept(group, pass_, keeping), recompute, gradient_bytes)
     joined = undone.joined
-    stored = tuple(_stored(block, operation) for block in group for operation in block.operations if operation.weights)
+    stored = tuple(stored_of(group))
     env = joined.envs[joined.order[0][0].path, joined.order[0][1].name]
     adapters = keeping.adapters
     return Shape(
@@ -103,15 +103,20 @@ def _shape(group: list[Block], pass_: Pass, keeping: Keeping, recompute: Recompu
         tensors=tensors,
         needs=tuple(undone.needs()),
         stored=stored,
-        adapters=_adapters(joined, adapters) if adapters else 0,
+        adapters=tuple(_adapters(joined, adapters)) if adapters else (),
         head=any(operation.name == "lm_head" for _, operation in joined.order),
         logits=_logits(joined),
         stream=extent("btd", env),
     )
 
 
-def _adapters(joined: Kept, adapters: Adapters) -> Number:
-    return sum(adapters.parameters(op, joined.envs[block.path, op.name]) for block, op in joined.order)
+def _adapters(joined: Kept, adapters: Adapters) -> Iterator[Stored]:
+    for block, operation in joined.order:
+        for rows, columns in adapters.shapes(operation, joined.envs[block.path, operation.name]):
+            yield Stored(
+                path=block.path, operation=operation.name, elements=rows * columns, matrices=1, rows=rows,
+                columns=columns, expert=is_expert(operation),
+            )  # fmt: skip
 
 
 def _logits(joined: Kept) -> Number:
@@ -120,6 +125,14 @@ def _logits(joined: Kept) -> Number:
         if operation.name == "lm_head":
             return extent(operation.output, joined.envs[block.path, operation.name])
     return 0
+
+
+def stored_of(blocks: Iterable[Block]) -> Iterator[Stored]:
+    """Yield the learned tensors of tables, those of one operation as one."""
+    for block in blocks:
+        for operation in block.operations:
+            if operation.weights:
+                yield _stored(block, operation)
 
 
 def _stored(block: Block, operation: Operation) -> Stored:
@@ -133,6 +146,7 @@ def _stored(block: Block, operation: Operation) -> Stored:
         matrices=matrices,
         rows=rows,
         columns=columns,
+        repeat=block.repeat,
         expert=is_expert(operation),
         looked_up=isinstance(operation, Lookup),
         hidden=bool(block.layer) and not isinstance(operation, Lookup) and block.layer != "mtp",

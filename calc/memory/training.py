@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeAlias
 
 from calc.algebra import Number, if_at_most, minimum
 from calc.catalog import load
-from calc.checks import whole
+from calc.checks import one_of, share, whole
 from calc.errors import SpecError
 from calc.memory.backward import Need
 from calc.memory.frameworks import Framework, load_framework
@@ -35,7 +35,7 @@ from calc.memory.shape import Shape, bytes_of, divided, place, shapes
 from calc.model import Model
 from calc.parallel import Layout, stages
 from calc.records import Record, named_record
-from calc.saved import Adapters, AttentionKernel, Keeping, Recompute, Saved
+from calc.saved import RECOMPUTES, Adapters, AttentionKernel, Keeping, Recompute, Saved
 
 Moment: TypeAlias = Literal["backward", "loss", "embedding", "step"]
 
@@ -74,6 +74,12 @@ class Run(Record):
     exchange: Literal["ring", "all_to_all"] | None = None
     """How ranks that share a sequence attend; None is the framework's."""
     mtp: bool = False
+
+    def __post_init__(self) -> None:
+        whole("context", self.context)
+        whole("micro_batches", self.micro_batches)
+        share("recompute_share", self.recompute_share)
+        one_of("recompute", self.recompute, RECOMPUTES)
 
 
 @named_record
@@ -152,24 +158,23 @@ def training_memory(
     replica runs one micro-batch in a step (or ``micro_batches``). See ``memory_of``.
 
     Raises:
-        SpecError: a global batch that micro-batches and replicas do not divide; there is no such stage.
-        UnknownName: an unknown framework, optimizer or precision.
+        SpecError: a size that cannot be, a global batch that micro-batches and replicas do not divide; there is no such
+            stage.
+        UnknownName: an unknown model, framework, optimizer or precision.
 
-    >>> import calc
-    >>> gpt3 = calc.load("gpt-3")
     >>> how = {"precision": "fp16", "attention": "eager", "dropout": True}
-    >>> first = training_memory(gpt3, Layout(tp=8, pp=8), context=2048, global_batch=64, stage=0, **how)
+    >>> first = training_memory("gpt-3", Layout(tp=8, pp=8), context=2048, global_batch=64, stage=0, **how)
     >>> round(first.activations / 2**30, 1)  # Korthikanti et al. 2022, figure 1: 51.8 without virtual stages
     51.8
     """
-    layout = layout or Layout()
-    whole("context", context)
+    layout, loaded = Layout() if layout is None else layout, load(model)
     if global_batch is not None:
-        per_step = layout.dp * micro_batch
+        per_step = layout.dp * _checked(micro_batch)
+        global_batch = whole("global_batch", global_batch)
         if global_batch % per_step:
             raise SpecError(f"global_batch = {global_batch} is not divisible by dp·micro_batch = {per_step}")
         how["micro_batches"] = global_batch // per_step
-    return memory_of(Run(model=load(model), layout=layout, context=context, **how), micro_batch, stage=stage)
+    return memory_of(Run(model=loaded, layout=layout, context=context, **how), micro_batch, stage=stage)
 
 
 def memory_of(run: Run, micro_batch: Number = 1, *, stage: int | None = None) -> TrainingMemory:
@@ -181,12 +186,15 @@ def memory_of(run: Run, micro_batch: Number = 1, *, stage: int | None = None) ->
         SpecError: there is no such stage, or the layout cannot be.
         UnknownName: an unknown framework, optimizer or precision.
     """
-    estimate = _Estimate(run)
+    estimate, micro_batch = _Estimate(run), _checked(micro_batch)
     if stage is not None:
-        if not 0 <= stage < run.layout.pp:
-            raise SpecError(f"stage = {stage} is none of the {run.layout.pp} stages, counted from 0")
-        return estimate.stage(stage, micro_batch)
+        return estimate.stage(whole("stage", stage, 0, run.layout.pp - 1), micro_batch)
     return max((estimate.stage(each, micro_batch) for each in range(run.layout.pp)), key=lambda each: each.total)
+
+
+def _checked(micro_batch: Number) -> Number:
+    """Return the sequences of a micro-batch, a whole number of them; arrays and symbols as they are."""
+    return micro_batch if hasattr(micro_batch, "shape") else whole("micro_batch", micro_batch)
 
 
 class _Estimate:
@@ -238,10 +246,10 @@ class _Estimate:
         return 4 if form == "fp32" and (self.mixed or self.precision.weights == 4) else self.precision.weights
 
     def states(self, stored: Stored) -> Number:
-        """Return the bytes of the optimizer's states of a weight, and of its master copy."""
+        """Return the bytes of the optimizer's states of a weight, and of its master copy; adapters have none."""
         if not self.optimizer.on_device:
             return 0
-        master = 0 if self.fp32_weights else self.precision.master
+        master = 0 if self.fp32_weights or self.run.adapters is not None else self.precision.master
         return self.optimizer.states(stored, self.precision.moments) + master * stored.elements
 
     def shared(self, stored: Stored, stage: int) -> int:
@@ -277,18 +285,16 @@ class _Estimate:
 
     def _sums(self, shape: Shape) -> tuple[Number, Number, Number, Number]:
         weights = sum(self.weight_bytes(each) / self.shared(each, 3) for each in shape.stored)
-        if self.run.adapters is not None:
-            own = shape.adapters / (self.layout.replicas if self.layout.zero == 3 else 1)
-            rank = self.run.adapters.rank
-            # r numbers of each row or column of a weight; adapters have no master copy
-            thin = Stored(path="", operation="", elements=own, matrices=1, rows=rank, columns=own / rank)
-            states = self.optimizer.states(thin, self.precision.moments) if self.optimizer.on_device else 0
-            return weights + self.precision.weights * own, self.precision.weights * own, states, own
+        if self.run.adapters is None:
+            trained, gradient = shape.stored, self.gradient_bytes
+        else:  # trained as they are stored, without a master copy
+            trained, gradient = shape.adapters, self.precision.weights
+            weights = weights + sum(gradient * each.elements / self.shared(each, 3) for each in trained)
         return (
             weights,
-            sum(self.gradient_bytes * each.elements / self.shared(each, 2) for each in shape.stored),
-            sum(self.states(each) / self.shared(each, 1) for each in shape.stored),
-            sum(each.elements / self.shared(each, 1) for each in shape.stored),
+            sum(gradient * each.elements / self.shared(each, 2) for each in trained),
+            sum(self.states(each) / self.shared(each, 1) for each in trained),
+            sum(each.elements / self.shared(each, 1) for each in trained),
         )
 
     def _members(self, index: int) -> list[tuple[Shape, Number]]:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 from calc.algebra import Number
-from calc.costs import Setting
 from calc.generation import Generation, scored
 from calc.layers import Block
 from calc.memory import training_memory
@@ -162,8 +161,3 @@ def similarity_flops(batch: Number, width: Number, *, backward: bool = True) -> 
     env = {"b": batch, "n": batch, "æ": width}
     once = SIMILARITY.flops(env)
     return once + SIMILARITY.backward_flops(env) if backward else once
-
-
-def setting_of(model: Model, context: int | None) -> int:
-    """Return the context asked for, or the model's, at most 8192."""
-    return Setting.of([model], context).context

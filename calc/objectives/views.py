@@ -7,9 +7,10 @@ from typing import Any
 
 from calc import catalog
 from calc.checks import number, one_of, share, whole
+from calc.costs import Setting
 from calc.errors import UnknownName
 from calc.model import Model
-from calc.objectives.parts import Training, setting_of
+from calc.objectives.parts import Training
 from calc.objectives.plans import OBJECTIVES, Asked, Plan
 from calc.results import Cell, Figure, Grid, Result, Row
 
@@ -62,7 +63,7 @@ def objective(
         raise UnknownName("objective", name, OBJECTIVES)
     title, make = OBJECTIVES[name]
     loaded = catalog.load(model)
-    context = setting_of(loaded, None)
+    context = Setting.of([loaded], None).context
     asked = Asked(
         model=loaded,
         batch=batch,

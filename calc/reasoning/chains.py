@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from math import comb
 
-from calc.algebra import Number
+from calc.algebra import Number, maximum
 from calc.checks import share, whole
 from calc.errors import SpecError
 from calc.records import Record, named_record
@@ -45,11 +45,6 @@ class Chain(Record):
     attempts: int | None = None
     answer_tokens: Number = 0
 
-    def peak(self, prompt: int) -> int:
-        """Return the longest context of a sample: all steps, and the last check or the answer behind them."""
-        checked = self.check_tokens if self.steps else 0
-        return int(prompt + self.steps * self.step_tokens + max(checked, self.answer_tokens))
-
     @property
     def tries(self) -> Number:
         """Expected attempts of a step: (1 − q^R)/(1 − q), as the sum that needs no division."""
@@ -66,6 +61,15 @@ class Chain(Record):
     def generated(self) -> Number:
         """Expected tokens that are generated: M·A·(S + V) + Y."""
         return self.steps * self.tries * (self.step_tokens + self.check_tokens) + self.answer_tokens
+
+    def peak(self, prompt: Number) -> Number:
+        """Return the longest context of a sample: P + M·S + max(V, Y); without steps nothing is checked: P + Y.
+
+        >>> Chain(steps=4, step_tokens=100, check_tokens=20, answer_tokens=50).peak(1000)
+        1450
+        """
+        checks = 0 if isinstance(self.steps, int) and not self.steps else self.check_tokens
+        return prompt + self.steps * self.step_tokens + maximum(checks, self.answer_tokens)
 
     @property
     def accepted(self) -> Number:

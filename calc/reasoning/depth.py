@@ -186,16 +186,16 @@ def _inputs(operation: Operation) -> tuple[str, ...]:
 
 def _mixed(model: Model, capacity: float, every: int, context: int) -> Result:
     """Cost a step: routed layers see only the chosen tokens, at the chance that this one is chosen."""
-    plain = Pass.decode(context)
     kept = ceil(round(context * capacity, 9))
+    plain, thin = _steps(context, kept)
     layers, around, head, _ = _by_layer(model, plain)
-    routed, _, _, _ = _by_layer(model, Pass.decode(kept))
+    routed, _, _, _ = _by_layer(model, thin)
     router = float(Einsum("router", "btd,dν->btν", weight="dν").flops({"b": 1, "t": 1, "d": model.d_model, "ν": 1}))
-    chosen = [index for index in range(model.n_layers) if index % every == every - 1]
+    chosen = frozenset(range(every - 1, model.n_layers, every))
     full = around + head + sum(layers)
     inside = sum(capacity * routed[index] for index in chosen)
     expected = around + head + sum(layers) - sum(layers[index] for index in chosen) + inside + router * len(chosen)
-    cache, thinned = _cache(model, context, kept, frozenset(chosen))
+    cache, thinned = _cache(model, context, kept, chosen)
     data = {
         "model": model.name,
         "method": "mixture of depths",
@@ -233,16 +233,21 @@ def _mixed(model: Model, capacity: float, every: int, context: int) -> Result:
     return Result(kind="adapt", data=data, grids=(Grid(title, ("", "expected", ""), rows, notes),))
 
 
-def _cache(model: Model, context: int, kept: int, chosen: frozenset[int]) -> tuple[int, int]:
+def _cache(model: Model, context: int, kept: int, routed: frozenset[int]) -> tuple[int, int]:
     """Return the cache of all layers in full, and with only the chosen tokens in the routed ones."""
     full = thinned = 0
     for block in model.blocks():
-        one = replace(block, repeat=1)
-        all_, some = (int(cache_bytes([one], Pass.decode(length), dtype("bf16")).bytes) for length in (context, kept))
-        routed = sum(position in chosen for run in block.positions for position in run)
-        full += int(block.repeat) * all_
-        thinned += (int(block.repeat) - routed) * all_ + routed * some
+        one = [replace(block, repeat=1)]
+        whole_, thin = (int(cache_bytes(one, pass_, dtype("bf16")).bytes) for pass_ in _steps(context, kept))
+        chosen = 0 if block.encoder else sum(position in routed for run in block.positions for position in run)
+        full += block.repeat * whole_
+        thinned += (block.repeat - chosen) * whole_ + chosen * thin
     return full, thinned
+
+
+def _steps(context: int, kept: int) -> tuple[Pass, Pass]:
+    """Return a decode step that sees every token, and one that sees those kept; a source is read whole by both."""
+    return Pass.decode(context), Pass.decode(kept, source=context)
 
 
 def parse_exits(text: str) -> dict[int, float]:

@@ -18,6 +18,28 @@ from calc.units import memory
 
 
 @named_record
+class SharedCache(Record):
+    """The cache of samples at their longest context, which share the prompt's positions. Units: bytes.
+
+    ``unshared_bytes``: with the prompt's positions for every sample. ``state_bytes``: each keeps a state of its own.
+    """
+
+    bytes: int
+    unshared_bytes: int
+    state_bytes: int
+
+    @classmethod
+    def of(cls, model: Model, prompt: int, peak: int, samples: int, form: str) -> SharedCache:
+        """Count it for contexts of ``peak`` tokens behind a prompt."""
+        before, then = int(model.cache(prompt, form=form).bytes), model.cache(peak, form=form)
+        return cls(
+            bytes=before + samples * (int(then.bytes) - before),
+            unshared_bytes=samples * int(then.bytes),
+            state_bytes=samples * int(then.state_bytes),
+        )
+
+
+@named_record
 class Spent(Record):
     """Seconds and dollars, None where no rate says; ``error`` is that of a modelled time."""
 
@@ -135,28 +157,23 @@ def mean_context(chain: Chain, prompt: int) -> float:
     return float(prompt + (thinking + answer) / float(chain.generated))
 
 
-def shared_bytes(model: Model, prompt: int, peak: int, samples: int, form: str) -> int:
-    """Return the bytes of keys and values of samples that are ``peak`` long and share the prompt's positions."""
-    at_prompt, at_peak = model.cache(prompt, form=form).bytes, model.cache(peak, form=form).bytes
-    return int(at_prompt + samples * (at_peak - at_prompt))
-
-
 def seconds_on(
     device: Accelerator, model: Model, chain: Chain, prompt: int, samples: int, cache_dtype: str = "bf16"
 ) -> float:
     """Return the modelled seconds of a chain on one device: the prompt, then a step of all samples for every token.
 
-    The time of a decode step is linear in the context between the ends of the chain, at which it is modelled.
+    Samples share the prompt's cache in memory; each reads it for itself. The time of a decode step is linear in the
+    context between the ends of the chain, at which it is modelled.
 
     Raises:
         SpecError: weights and caches do not fit on one device.
     """
-    peak = chain.peak(prompt)
+    peak = int(chain.peak(prompt))
     setting = Setting.of([model], peak, batch=samples, cache_dtype=cache_dtype)
     blocks = model.blocks()
     forms = setting.forms(model, blocks)
-    states = samples * model.cache(peak, form=cache_dtype).state_bytes
-    needed = int(model.weight_bytes() + shared_bytes(model, prompt, peak, samples, cache_dtype) + states)
+    kept = SharedCache.of(model, prompt, peak, samples, cache_dtype)
+    needed = int(model.weight_bytes()) + kept.bytes + kept.state_bytes
     if needed > device.capacity:
         raise SpecError(
             f"{model.name} with {samples:,} samples needs {memory(needed)}, one {device.name} has "

@@ -12,7 +12,7 @@ from calc.hardware import Accelerator
 from calc.model import Model, Pass, flops_by_operation
 from calc.operations import Counts
 from calc.reasoning.chains import Chain, best, checked, majority
-from calc.reasoning.spending import Rates, Spent, shared_bytes
+from calc.reasoning.spending import Rates, SharedCache, Spent
 from calc.results import Figure, Grid, Result, Row
 from calc.tensors import COUNTS
 
@@ -79,7 +79,7 @@ def reason(
     flops = _flops(loaded, chain, prompt, samples, counts)
     flops["judge"] = 0.0 if judge is None else _judged(catalog.load(judge), prompt + chain.kept, samples, counts)
     flops["total"] = sum(flops.values())
-    cache = _cache(loaded, prompt, tokens["peak_context"], samples, cache_dtype)
+    cache = SharedCache.of(loaded, prompt, tokens["peak_context"], samples, cache_dtype)
     data: dict[str, Any] = {
         "model": loaded.name,
         "judge": None if judge is None else catalog.load(judge).name,
@@ -87,7 +87,7 @@ def reason(
         "tokens": tokens,
         "flops": flops,
         "plain": _plain(loaded, prompt, answer, counts),
-        "cache": cache,
+        "cache": {"dtype": cache_dtype, **vars(cache)},
         "chance": _chances(chance, samples, judge is not None),
     }
     spent = rates.spent(loaded, chain, prompt, samples, cache_dtype)
@@ -103,14 +103,14 @@ def _tokens(chain: Chain, prompt: int, samples: int) -> dict[str, Any]:
         "kept": samples * chain.kept,
         "generated": generated,
         "discarded": generated - samples * chain.kept,
-        "peak_context": chain.peak(prompt),
+        "peak_context": int(chain.peak(prompt)),
     }
 
 
 def _flops(model: Model, chain: Chain, prompt: int, samples: int, counts: Counts) -> dict[str, float]:
     """Return the expected FLOPs: the prompt once, every attempt of every step at its place, the answer."""
     end = chain.steps * chain.step_tokens
-    run = Generation(model, prompt, end + max(chain.answer_tokens, chain.check_tokens), counts)
+    run = Generation(model, prompt, int(chain.peak(prompt)) - prompt, counts)
     attempt = chain.step_tokens + chain.check_tokens
     starts = [step * chain.step_tokens for step in range(chain.steps)]
     thinking = float(chain.tries) * sum(run.between(start, start + attempt) for start in starts)
@@ -129,17 +129,6 @@ def _plain(model: Model, prompt: int, answer: int, counts: Counts) -> dict[str, 
         return None
     run = Generation(model, prompt, answer, counts)
     return {"generated": answer, "flops": run.prefill + run.between(0, answer)}
-
-
-def _cache(model: Model, prompt: int, peak: int, samples: int, form: str) -> dict[str, Any]:
-    """Return the cache at the longest context: samples share the prompt's positions, each keeps a state of its own."""
-    at_peak = model.cache(peak, form=form)
-    return {
-        "dtype": form,
-        "bytes": shared_bytes(model, prompt, peak, samples, form),
-        "unshared_bytes": int(samples * at_peak.bytes),
-        "state_bytes": int(samples * at_peak.state_bytes),
-    }
 
 
 def _chances(chance: float | None, samples: int, judged: bool) -> dict[str, Any] | None:
@@ -223,8 +212,13 @@ def _formulas(chain: Chain, prompt: int, samples: int) -> Grid:
         ),
         (
             "longest context",
-            "P + M·S + max(V, Y)",
-            f"{prompt} + {chain.steps}·{chain.step_tokens} + max({chain.check_tokens}, {chain.answer_tokens})",
+            "P + M·S + max(V, Y)" if chain.steps else "P + Y",
+            (
+                f"{prompt} + {chain.steps}·{chain.step_tokens} + max({chain.check_tokens}, {chain.answer_tokens})"
+                if chain.steps
+                else f"{prompt} + {chain.answer_tokens}"
+            )
+            + f" = {chain.peak(prompt):,}",
         ),
     )
     return Grid("Formulas", ("", "formula", "numbers put in"), tuple(Row(f"formula.{row[0]}", row) for row in rows))

@@ -123,7 +123,7 @@ class _Page:
         return {
             "version": __version__,
             "title": f"What {'do' if several_ else 'does'} {several(names, MOST)} cost?",
-            "lede": f"{_tokens(self.setting)}, cache in {self.setting.cache_dtype}, matrix products, causal.",
+            "lede": _lede(self.setting),
             "command": self._command("report", *self.words, extra=("-o", "report.html"), machine=True),
             "findings": list(dict.fromkeys(each["finding"] for each in charts)),
             "comparison": self._comparison() if several_ else None,
@@ -147,9 +147,11 @@ class _Page:
         if self.progress:
             self.progress(name, done, total)
 
-    def _command(self, *words: str, extra: Iterable[str] = (), machine: bool = False, options: bool = True) -> str:
-        """Return the command that gives the same, with the options that were given."""
-        given = [(f"--{name.replace('_', '-')}", value) for name, value in self.given.items()] if options else []
+    def _command(
+        self, *words: str, extra: Iterable[str] = (), machine: bool = False, without: tuple[str, ...] = ()
+    ) -> str:
+        """Return the command that gives the same, with the options that were given but for some that it has not."""
+        given = [(_option(name), value) for name, value in self.given.items() if name not in without]
         flags = [word for name, value in given for word in _flag(name, value)]
         device = ["--accelerator", self.machine] if machine and self.machine else []
         return shlex.join(["calc", *words, *flags, *device, *extra])
@@ -289,7 +291,7 @@ class _Page:
             {
                 "name": f"{printable(model.heading)}: kernels of a {phase}, modelled",
                 "table": table(kernel_table(model, accelerator, phase=phase, **self._sized()).grids[0]),
-                "command": self._command("ops", word, extra=("--phase", phase), machine=True),
+                "command": self._command("ops", word, extra=("--phase", phase), machine=True, without=("counts",)),
             }
             for model, word in zip(self.models, self.words, strict=True)
             for phase in PHASES
@@ -359,8 +361,14 @@ def _tiles(costs: Costs) -> Iterator[tuple[str, Figure]]:
     yield "decode step", costs.figure(lambda c: c.flops["decode"], "FLOP")
 
 
-def _tokens(setting: Setting) -> str:
-    return f"{setting.batch:,} × {setting.context:,} tokens"
+def _lede(setting: Setting) -> str:
+    """Say what the page's figures are of: sequences, formats, what is counted."""
+    size = f"{setting.batch:,} × {setting.context:,} tokens"
+    source = f" behind {setting.source:,} of a source" if setting.source else ""
+    weights = f"weights in {setting.weights_dtype}, " if setting.weights_dtype else ""
+    counted = "matrix products" if setting.counts == "matmul" else "all operations"
+    pairs = "causal" if setting.causal else "all pairs of queries and keys"
+    return f"{size}{source}, {weights}cache in {setting.cache_dtype}, {counted}, {pairs}."
 
 
 def _option(key: str) -> str:

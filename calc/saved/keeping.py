@@ -66,16 +66,21 @@ class Adapters(Record):
     dropout: bool = False
     """Dropout on what enters an adapter: a mask, and a copy of its own."""
 
-    def parameters(self, operation: Operation, env: Env) -> Number:
-        """Return the parameters of an operation's adapter: r·(inputs + outputs), 2·outputs, r·d; 0 without one."""
+    def shapes(self, operation: Operation, env: Env) -> list[tuple[Number, Number]]:
+        """Return (rows, columns) of an operation's adapter: inputs × r and r × outputs; two vectors; r × d; or none."""
         if self.kind == "prompt":
-            return self.rank * env["d"] if operation.name == "q_proj" else 0
+            return [(self.rank, env["d"])] if operation.name == "q_proj" else []
         if self.kind == "scale":
             scaled = isinstance(operation, Einsum) and bool(operation.weight)
-            return 2 * product(env[letter] for letter in sides(operation)[1]) if scaled else 0
+            return 2 * [(1, product(env[letter] for letter in sides(operation)[1]))] if scaled else []
         if not self.adapts(operation):
-            return 0
-        return self.rank * sum(product(env[letter] for letter in side) for side in sides(operation))
+            return []
+        inputs, outputs = (product(env[letter] for letter in side) for side in sides(operation))
+        return [(inputs, self.rank), (self.rank, outputs)]
+
+    def parameters(self, operation: Operation, env: Env) -> Number:
+        """Return the parameters of an operation's adapter: r·(inputs + outputs), 2·outputs, r·d; 0 without one."""
+        return sum(rows * columns for rows, columns in self.shapes(operation, env))
 
     def adapts(self, operation: Operation) -> bool:
         """Tell whether an operation has an adapter."""

@@ -78,7 +78,6 @@ LAWS: Final[dict[str, Law]] = {
         ),
     )
 }
-DEFAULT: Final = "besiroglu"
 
 ROUTED: Final[dict[str, Routed]] = {
     law.name: law

@@ -9,6 +9,7 @@ from typing import Any
 from calc.confidence import KnownError, known
 from calc.memory import Run as Kept
 from calc.memory import TrainingMemory, memory_of
+from calc.memory.optimizers import optimizer_of
 from calc.records import Record, named_record
 from calc.results import Figure, Grid, Result, Row
 from calc.roofline.efficiency import generation
@@ -135,10 +136,9 @@ class Training(Record):
 def memory_for(run: Run) -> TrainingMemory:
     """Return the memory of the fullest device of a run."""
     adapters = None if run.method == "full" else Adapters(rank=run.lora_rank, targets=LORA_TARGETS)
-    precision = {"tf32": "fp32", "mxfp8": "fp8", "nvfp4": "fp8"}.get(run.precision, run.precision)
     kept = Kept(
         model=run.model, layout=run.layout, context=run.context, micro_batches=run.micro_batches,
-        recompute=run.recompute, precision=precision, optimizer=run.optimizer, framework=run.practice.memory,
+        recompute=run.recompute, precision=run.stored, optimizer=run.optimizer, framework=run.practice.memory,
         attention="eager" if run.practice.fusion == "eager" else None, adapters=adapters,
         frozen_form="nf4" if run.method == "qlora" else None, mtp=run.mtp,
     )  # fmt: skip
@@ -167,15 +167,14 @@ def _card(answer: Training) -> Grid:
         notes.append(f"no step was measured on {run.accelerator.title} or its like: times may be further off than that")
     if run.model.low is not None:
         notes.append("the model's dimensions were never published: figures are those of the middle of the estimate")
-    if run.optimizer in ("muon", "paged-adam8bit"):
-        left = "its matrix products" if run.optimizer == "muon" else "states that come from the host"
-        notes.append(f"the update of {run.optimizer} is timed by the memory it moves: {left} are left out")
     if longer := run.model.beyond(run.context):
         notes.append(longer)
     if run.model.tower:
         read = " and ".join({"image": "images", "audio": "sound"}[tower.modality] for tower in run.model.tower)
         notes.append(f"text alone: what reads {read} is neither loaded nor trained here")
-    notes.append("not modelled: stragglers, failures, data loading, checkpoints, evaluation")
+    besides = optimizer_of(run.optimizer).besides if run.method == "full" else "the update of adapters"
+    left_out = ("stragglers, failures, data loading, checkpoints, evaluation", besides)
+    notes.append(f"not modelled: {', '.join(filter(None, left_out))}")
     return Grid(title, ("", "value", ""), tuple(rows), tuple(notes))
 
 

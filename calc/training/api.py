@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calc.catalog import load, load_accelerator
-from calc.checks import whole
+from calc.checks import number, whole
 from calc.errors import CalcError, SpecError
 from calc.hardware import Accelerator
 from calc.model import Model
@@ -18,11 +18,10 @@ from calc.training.answer import HOUR, MEMORY_PARTS, Budget, Training, memory_fo
 from calc.training.practice import load_practice
 from calc.training.run import RECOMPUTE, Method, Recompute, Run, default_batch
 from calc.training.step import step_time
-from calc.training.work import repeated_flops
+from calc.training.work import flops_again
 from calc.units import memory as size
 
 DEFAULT_CONTEXT = 4096
-
 Watch = Callable[[str, int, int], None]
 
 
@@ -58,9 +57,10 @@ def train(
 ) -> Training:
     """Return what a training run costs: memory of a device, time of a step, utilisation, and for ``tokens`` the bill.
 
-    The data-parallel degree is gpus / (tp·pp·cp); ``dp`` may say the same. ``zero`` and ``sequence_parallel`` are the
-    framework's habit where they are not given. ``search`` tries layouts, micro-batches and recompute, and returns the
-    fastest that fits, with others behind it; degrees, micro-batch and recompute are then not for the caller to give.
+    The data-parallel degree ``dp`` is gpus / (tp·pp·cp), and need not be given. ``zero`` and ``sequence_parallel`` are
+    the framework's habit where they are not given; without ``global_batch`` a step is one micro-batch of each copy, or
+    four for each pipeline stage. ``search`` tries layouts, micro-batches and recompute, and returns the fastest that
+    fits, with others behind it; degrees, micro-batch and recompute are then not for the caller to give.
 
     Raises:
         SpecError: a layout, size or batch that cannot be; nothing fits (``search``).
@@ -71,14 +71,18 @@ def train(
     (True, True)
     """
     habits, device, loaded = load_practice(framework), load_accelerator(accelerator), load(model)
-    gpus, tp, pp, cp = (whole(*each) for each in (("gpus", gpus), ("tp", tp), ("pp", pp), ("cp", cp)))
-    price = usd_per_hour if usd_per_hour is not None else (device.price.usd_per_hour if device.price else None)
-    bill: dict[str, Any] = {"tokens": tokens, "usd_per_hour": price}
-    length = context if context is not None else min(loaded.max_context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    gpus = whole("gpus", gpus)
+    bill = _bill(device, tokens, usd_per_hour)
+    length = min(loaded.max_context or DEFAULT_CONTEXT, DEFAULT_CONTEXT) if context is None else context
     common: dict[str, Any] = {
         "model": loaded, "accelerator": device, "context": length, "precision": precision, "optimizer": optimizer,
         "method": method, "lora_rank": lora_rank, "mtp": mtp, "practice": habits,
     }  # fmt: skip
+    # what is wrong whatever the layout is refused, not searched for
+    Run(layout=Layout(), micro_batch=micro_batch, global_batch=whole("micro_batch", micro_batch), recompute=recompute,
+        **common)  # fmt: skip
+    if global_batch is not None:
+        global_batch = whole("global_batch", global_batch)
     if search:
         from calc.training.search import best
 
@@ -90,16 +94,13 @@ def train(
         for name, (value, default) in chosen.items():
             if value != default:
                 raise SpecError(f"{name} = {value!r}: a search chooses it, leave it away")
-
         found = best(common, gpus, zero=zero, global_batch=global_batch, progress=progress)
         first, *others = (answer_for(run, **bill) for run in found)
         return replace(first, others=tuple(others))
-    if dp is not None and dp * tp * pp * cp != gpus:
-        raise SpecError(f"tp·cp·dp·pp = {dp * tp * pp * cp:,} devices, not {gpus:,}")
     layout = Layout(
-        tp=tp, pp=pp, cp=cp, ep=ep, expert_tp=expert_tp, dp=_data_parallel(gpus, tp, pp, cp),
+        tp=tp, pp=pp, cp=cp, ep=ep, expert_tp=expert_tp, dp=_data_parallel(gpus, tp, pp, cp, dp),
         zero=habits.zero if zero is None else zero, virtual_stages=virtual_stages,
-        schedule=schedule or ("interleaved" if virtual_stages > 1 else "1f1b"),
+        schedule=("interleaved" if virtual_stages > 1 else "1f1b") if schedule is None else schedule,
         sequence_parallel=tp > 1 and (habits.sequence_parallel if sequence_parallel is None else sequence_parallel),
     )  # fmt: skip
     batch = default_batch(layout, micro_batch) if global_batch is None else global_batch
@@ -110,37 +111,48 @@ def train(
     return replace(answer, limit=_limit(answer), change=_smallest_change(answer))
 
 
-def _data_parallel(gpus: int, tp: int, pp: int, cp: int) -> int:
-    if gpus % (tp * pp * cp):
+def _data_parallel(gpus: int, tp: int, pp: int, cp: int, dp: int | None) -> int:
+    """Return the copies that fill the devices.
+
+    Raises:
+        SpecError: the degrees do not multiply to the devices.
+    """
+    size = whole("tp", tp) * whole("pp", pp) * whole("cp", cp)
+    if dp is not None and size * whole("dp", dp) != gpus:
+        raise SpecError(f"tp·cp·dp·pp = {tp}·{cp}·{dp}·{pp} = {size * dp:,} devices, not {gpus:,}")
+    if gpus % size:
         raise SpecError(f"gpus = {gpus:,} is not divisible by tp·pp·cp = {tp}·{pp}·{cp}")
-    return gpus // (tp * pp * cp)
+    return gpus // size
+
+
+def _bill(device: Accelerator, tokens: int | None, usd_per_hour: float | None) -> dict[str, Any]:
+    """Return the tokens to pay for and the price of a device's hour, where one is given or listed."""
+    if usd_per_hour is not None:
+        usd_per_hour = number("usd_per_hour", usd_per_hour, least=0)
+    elif device.price is not None:
+        usd_per_hour = device.price.usd_per_hour
+    return {"tokens": None if tokens is None else whole("tokens", tokens), "usd_per_hour": usd_per_hour}
 
 
 def answer_for(run: Run, *, tokens: int | None = None, usd_per_hour: float | None = None) -> Training:
     """Return the answer for one run."""
     time = step_time(run)
-    model, layout = run.model, run.layout
-    needed = float(model.training_flops(run.context, run.global_batch, causal=False, mtp=run.mtp))
+    needed = float(run.model.training_flops(run.context, run.global_batch, causal=False, mtp=run.mtp))
     if run.method != "full":
         needed *= 2 / 3  # no gradients of frozen weights
-    done = needed + repeated_flops(run)
-    peak = run.accelerator.peak(run.precision) * layout.gpus
+    peak = run.accelerator.peak(run.precision) * run.layout.gpus
     return Training(
         run=run,
         memory=memory_for(run),
         capacity=run.accelerator.capacity,
         time=time,
         mfu=needed / time.iteration / peak,
-        hfu=done / time.iteration / peak,
+        hfu=(needed + flops_again(run)) / time.iteration / peak,
         budget=None if tokens is None else _budget(run, time.iteration, tokens, usd_per_hour),
     )
 
 
 def _budget(run: Run, step: float, tokens: int, usd_per_hour: float | None) -> Budget:
-    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
-        raise SpecError(f"tokens = {tokens!r} is not a whole number of 1 or more")
-    if usd_per_hour is not None and not 0 <= usd_per_hour < float("inf"):
-        raise SpecError(f"usd_per_hour = {usd_per_hour!r} is not a price")
     seconds = tokens / run.tokens * step
     hours = seconds / HOUR * run.layout.gpus
     watts = run.accelerator.tdp_watts
@@ -171,32 +183,40 @@ def _smallest_change(answer: Training) -> str:
 
 
 def _changes(run: Run) -> Iterator[tuple[str, Run]]:
-    """Yield changes from the least to the most invasive, each alone or with full recompute."""
+    """Yield changes from the least to the most invasive, each alone or with more recompute; none that cannot be."""
     layout = run.layout
-    # a layout is made where it is tried: not every degree goes with every other
-    tries: list[tuple[str, dict[str, Any], dict[str, Any]]] = [("", {}, {})]
+    tries: list[tuple[str, dict[str, Any]]] = [("", {})]
     if run.micro_batch > 1:
-        tries.append(("micro_batch = 1", {}, {"micro_batch": 1}))
+        tries.append(("micro_batch = 1", {"micro_batch": 1}))
     if layout.tp > 1 and not layout.sequence_parallel:
-        tries.append(("sequence_parallel", {"sequence_parallel": True}, {}))
-    tries += [(f"zero = {stage}", {"zero": stage}, {}) for stage in range(layout.zero + 1, 4)]
+        tries += _laid_out(layout, "sequence_parallel", sequence_parallel=True)
+    for stage in range(layout.zero + 1, 4):
+        tries += _laid_out(layout, f"zero = {stage}", zero=stage)
     if run.method == "full":
-        tries.append(("optimizer = adam8bit", {}, {"optimizer": "adam8bit"}))
+        tries.append(("optimizer = adam8bit", {"optimizer": "adam8bit"}))
     for degree in ("tp", "pp"):
         for factor in (2, 4, 8, 16, 32):
-            wider = factor * getattr(layout, degree)
             if layout.dp % factor == 0:
-                tries.append((f"{degree} = {wider}", {degree: wider, "dp": layout.dp // factor}, {}))
+                more = factor * getattr(layout, degree)
+                tries += _laid_out(layout, f"{degree} = {more}", **{degree: more, "dp": layout.dp // factor})
     if run.method == "full":
-        tries.append(("method = lora", {}, {"method": "lora"}))
+        tries.append(("method = lora", {"method": "lora"}))
     for again in [kind for kind in RECOMPUTE if RECOMPUTE.index(kind) >= RECOMPUTE.index(run.recompute)]:
-        for text, degrees, values in tries:
+        for text, values in tries:
             words = [text] if text else []
             words += [f"recompute = {again}"] if again != run.recompute else []
             if not words:
                 continue
             try:
-                changed = replace(run, layout=replace(layout, **degrees), recompute=again, **values)
+                changed = replace(run, recompute=again, **values)
             except CalcError:
                 continue
             yield " and ".join(words), changed
+
+
+def _laid_out(layout: Layout, text: str, **changes: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a change of the layout in words and as the run's new layout; nothing where it cannot be."""
+    try:
+        yield text, {"layout": replace(layout, **changes)}
+    except SpecError:
+        return

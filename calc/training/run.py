@@ -24,13 +24,17 @@ PRECISIONS: tuple[str, ...] = ("fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "
 """Formats that products with weights are done in; with the last three activations and gradients are bf16."""
 
 
-STEPS_IN_FLIGHT = 4
+IN_FLIGHT = 4
 """Micro-batches for each pipeline stage, where no global batch is asked for."""
 
 
 def default_batch(layout: Layout, micro_batch: int) -> int:
-    """Return the sequences of a step where nobody says: as many as keep a pipeline's stages busy."""
-    return layout.dp * micro_batch * (STEPS_IN_FLIGHT * layout.pp if layout.pp > 1 else 1)
+    """Return the sequences of a step where none are asked for: a micro-batch of each copy, or enough for a pipeline.
+
+    >>> default_batch(Layout(dp=8), 2), default_batch(Layout(pp=4, dp=2), 1)
+    (16, 32)
+    """
+    return layout.dp * micro_batch * (IN_FLIGHT * layout.pp if layout.pp > 1 else 1)
 
 
 @named_record
@@ -88,6 +92,11 @@ class Run(Record):
     def half(self) -> str:
         """The format of activations, and of products that are not done in a lower one."""
         return self.precision if self.precision in ("fp32", "fp16") else "fp32" if self.precision == "tf32" else "bf16"
+
+    @property
+    def stored(self) -> str:
+        """The precision of what is stored, as memory knows it: operands of lower formats are cast on the way."""
+        return {"tf32": "fp32", "mxfp8": "fp8", "nvfp4": "fp8"}.get(self.precision, self.precision)
 
     def forms(self) -> Mapping[str, Format]:
         """Return the number formats by role, as kernels take them."""

@@ -77,7 +77,7 @@ def _run(common: dict[str, Any], layout: Layout, micro: int, again: Recompute, g
 def _layouts(common: dict[str, Any], gpus: int, zero: int | None) -> Iterator[Layout]:
     """Yield the legal layouts: tensor parallelism within a domain, powers of two, few enough stages."""
     model, device, habits = common["model"], common["accelerator"], common["practice"]
-    domain = (device.links[0].size or gpus) if device.links else 1
+    domain = device.links[0].size or gpus if device.links else 1
     experts = max((getattr(layer.ffn, "n_experts", 1) for layer in model.kinds_of_layer() if layer.ffn), default=1)
     for tp in _powers(min(domain, gpus, 8)):
         for pp in _powers(min(gpus // tp, model.n_layers, 16)):

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 
 from calc.layers import Block
-from calc.memory.optimizers import Stored, optimizer_of
-from calc.model import parameters
+from calc.memory.optimizers import optimizer_of, precision_of
+from calc.memory.shape import stored_of
 from calc.network import collective_time
 from calc.parallel import Ways, Wire, bubble, collectives, shard, stages
 from calc.parallel.collective import Direction
@@ -30,12 +30,6 @@ bandwidth from kernels. Found from step times with and without overlap."""
 
 GATHERS = 3
 """Times that ZeRO-3 moves each weight or its gradient in a micro-batch: forward, backward, and back."""
-
-UPDATE_BYTES = 3 * 4 + 4 + 2
-"""Bytes that an update in mixed precision moves for each parameter beside the optimizer's states: it reads the gradient
-(twice: for its norm) and the master weight in fp32, writes the master weight, and the weight in half precision."""
-MOMENT_BYTES = 4
-"""Of a number of the states of which an optimizer keeps in full precision."""
 
 PARTS: Mapping[str, str] = {
     "tp": "tensor", "expert_tp": "tensor", "ep": "expert", "cp": "context", "pp": "pipeline", "dp": "data",
@@ -185,16 +179,15 @@ def beside(communication: float, computing: float) -> float:
 
 
 def _update(run: Run, blocks: Iterable[Block], constants: Efficiency) -> float:
-    """Return the time of the optimizer's update of a rank's share; that of adapters is left out."""
+    """Return the time of the optimizer's update of a rank's share; that of adapters is left out.
+
+    What it moves is ``Optimizer.update_bytes``; what it computes beside that (Muon's matrix products) is left out, too.
+    """
     if run.method != "full":
         return 0.0
-    own = float(parameters(shard(blocks, run.layout)).total)
-    share = own / run.layout.replicas if run.layout.zero else own
-    moved = UPDATE_BYTES * share + 2 * float(optimizer_of(run.optimizer).states(_square(share), MOMENT_BYTES))
+    optimizer, precision, layout = optimizer_of(run.optimizer), precision_of(run.stored), run.layout
+    moved = 0.0
+    for each in stored_of(shard(blocks, layout)):
+        sharing = (layout.expert_replicas if each.expert else layout.replicas) if layout.zero else 1
+        moved += float(each.repeat * optimizer.update_bytes(each, precision)) / sharing
     return moved / (constants.memory * run.accelerator.memory_bytes_per_s)
-
-
-def _square(elements: float) -> Stored:
-    """Return hidden weights of so many numbers as one square matrix: states of other shapes hardly differ."""
-    side = max(elements, 1.0) ** 0.5
-    return Stored(path="", operation="", elements=elements, matrices=1, rows=side, columns=side)

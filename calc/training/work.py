@@ -10,7 +10,8 @@ from calc.algebra import product
 from calc.hardware import Accelerator
 from calc.kernels import Kernel, kernels
 from calc.layers import Block
-from calc.passes import Pass, environment, running
+from calc.model import running
+from calc.passes import Pass, environment
 from calc.records import Record, named_record
 from calc.roofline import Efficiency, Launch, kernel_time
 from calc.training.run import Run
@@ -128,38 +129,55 @@ def _trained(run: Run, kernel: Kernel) -> bool:
     return run.method == "full" or not kernel.name.endswith(".wgrad")
 
 
-def _again(run: Run, block: Block, forward: Timed) -> float:
-    """Return the time of what the backward pass computes again.
+def repeated(run: Run, block: Block, forward: Iterable[Kernel]) -> list[tuple[Kernel, float]]:
+    """Return the forward kernels of a table with the share of each that the backward pass computes again.
 
     Full recompute repeats a layer; a checkpoint that stops early leaves out the last product of a feed-forward part,
     whose result nobody needs. Selective recompute repeats the attention core (Korthikanti et al. 2022,
     arXiv:2205.05198 §5), or half of the products with all that lies between, attention apart.
     """
-    entered = run.practice.checkpoint_s if run.recompute == "full" and block.name == "attention" else 0.0
-    again = sum(_repeated(run, block, kernel.kind, kernel.operations) * time for kernel, time in forward)
-    return again + (entered if block.layer else 0.0)
-
-
-def _repeated(run: Run, block: Block, kind: str, operations: Iterable[str]) -> float:
-    """Return the share of a forward kernel that the backward pass does again."""
     if not block.layer or run.recompute == "none":
-        return 0.0
+        return []
     if run.recompute == "full":
-        return 0.0 if run.practice.stops_early and block.name == "ffn" and "down_proj" in operations else 1.0
-    if run.practice.selective == "core":
-        return 1.0 if kind == "attention" else 0.0
-    return {"attention": 0.0, "gemm": 0.5, "grouped_gemm": 0.5}.get(kind, 1.0)
+        last = "down_proj" if run.practice.stops_early and block.name == "ffn" else ""
+        return [(kernel, 0.0 if last in kernel.operations else 1.0) for kernel in forward]
+    core = _core(run, block)
+    inside = 1.0 if run.practice.selective == "core" else 0.0
+    besides = {} if run.practice.selective == "core" else {"gemm": 0.5, "grouped_gemm": 0.5}
+    other = 1.0 - inside
+    return [
+        (kernel, inside if core.intersection(kernel.operations) else besides.get(kernel.kind, other))
+        for kernel in forward
+    ]
 
 
-def repeated_flops(run: Run) -> float:
-    """Return the FLOPs of matrix products that a step does again, attention with all pairs, as MFU counts it."""
+def _core(run: Run, block: Block) -> set[str]:
+    """Return the operations between scores and values: one kernel, where the framework has a fused one."""
+    pass_ = Pass.prefill(run.context, run.micro_batch)
+    found = kernels([block], pass_, run.forms(), fusion="flash")
+    return {name for kernel in found if kernel.kind == "attention" for name in kernel.operations}
+
+
+def flops_again(run: Run) -> float:
+    """Return the matmul FLOPs of a step that are computed again (``repeated``), attention with all pairs."""
     pass_ = Pass.prefill(run.context, run.global_batch, causal=False)
-    blocks = [*run.model.blocks(), *(run.model.mtp_blocks() if run.mtp else [])]
-    return sum(
-        float(block.repeat * operation.flops(env, causal=False))
-        * _repeated(run, block, "attention" if operation.over is not None else "gemm", [operation.name])
-        for block, operation, env in running(blocks, pass_)
-    )
+    total = 0.0
+    for block in [*run.model.blocks(), *(run.model.mtp_blocks() if run.mtp else [])]:
+        found = kernels([block], pass_, run.forms(), fusion=run.practice.fusion)
+        shares = {name: share for kernel, share in repeated(run, block, found) for name in kernel.operations}
+        for _, operation, env in running([block], pass_) if shares else ():
+            total += shares[operation.name] * float(block.repeat * operation.flops(env, causal=False))
+    return total
+
+
+def _again(run: Run, block: Block, forward: Timed) -> float:
+    """Return the time of what the backward pass computes again, and of leaving and entering a layer for it."""
+    times = [time for _, time in forward]
+    shares = [share for _, share in repeated(run, block, [kernel for kernel, _ in forward])]
+    if not shares:
+        return 0.0
+    entered = run.practice.checkpoint_s if run.recompute == "full" and block.name == "attention" else 0.0
+    return sum(share * time for share, time in zip(shares, times, strict=True)) + entered
 
 
 def _cast_bytes(run: Run, found: Timed) -> float:

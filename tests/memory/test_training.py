@@ -10,7 +10,7 @@ import pytest
 import calc
 from calc.catalog import names
 from calc.errors import SpecError, UnknownName
-from calc.memory import OPTIMIZERS, Run, load_framework, memory_of, training_memory
+from calc.memory import OPTIMIZERS, PRECISIONS, Run, load_framework, memory_of, training_memory
 from calc.memory.optimizers import Stored
 from calc.parallel import Layout
 from calc.saved import Adapters
@@ -159,6 +159,31 @@ def test_states_of_a_matrix(name: str) -> None:
     assert OPTIMIZERS[name].states(matrix, 4) == OPTIMIZER_BYTES[name]
 
 
+ADAPTED = {"adam": 8, "adam8bit": 2 + 8 / 256, "paged-adam8bit": 0, "muon": 4, "sgd-momentum": 4, "sgd": 0}
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_states_of_adapters_are_the_optimizers(name: str) -> None:
+    numbers = 32 * 8 * (4096 + 4096 + 4096 + 1024)
+    adapters = Adapters(rank=8, targets=("q_proj", "v_proj"))
+    memory = memory_of(run(adapters=adapters, optimizer=name))
+    assert memory.optimizer == ADAPTED[name] * numbers
+    assert memory.weights == 2 * (PARAMS + numbers)
+    shared = memory_of(run(adapters=adapters, optimizer=name, layout=Layout(dp=4, zero=1)))
+    assert shared.optimizer == memory.optimizer / 4
+    assert shared.weights == memory.weights
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_update_reads_and_writes_the_states(name: str) -> None:
+    matrix = Stored(path="", operation="", elements=4096 * 1024, matrices=1, rows=4096, columns=1024)
+    apart = 4 + 4 + 4 + 4 + 2  # the gradient twice, the master copy there and back, the weight
+    moved = OPTIMIZERS[name].update_bytes(matrix, PRECISIONS["bf16"])
+    assert moved == apart * 4096 * 1024 + 2 * OPTIMIZER_BYTES[name]
+    itself = OPTIMIZERS[name].update_bytes(matrix, PRECISIONS["fp32"])
+    assert moved - itself == 2 * 4096 * 1024  # no copy in half precision is written
+
+
 def test_vectors_and_tables_keep_full_states() -> None:
     vector = Stored(path="", operation="", elements=1024, matrices=1, rows=1, columns=1024)
     table = Stored(path="", operation="", elements=4096 * 64, matrices=1, rows=4096, columns=64, hidden=False)
@@ -203,10 +228,14 @@ def test_unknown_names_are_refused(change: dict[str, object], error: type[Except
 
 
 def test_a_stage_or_a_batch_that_cannot_be_is_refused() -> None:
-    with pytest.raises(SpecError, match="stage = 2 is none of the 2 stages"):
+    with pytest.raises(SpecError, match="stage = 2 is not a whole number from 0 to 1"):
         memory_of(run(layout=Layout(pp=2)), stage=2)
     with pytest.raises(SpecError, match=r"global_batch = 10 is not divisible by dp·micro_batch = 4"):
         training_memory(LLAMA, Layout(dp=4), context=128, global_batch=10)
+
+
+def test_a_model_is_named_as_everywhere() -> None:
+    assert training_memory("llama-3-8b", context=512).total == training_memory(LLAMA, context=512).total
 
 
 @pytest.mark.parametrize("name", ["recurrentgemma-2b", "falcon-mamba-7b", "qwen3-next-80b-a3b"])

@@ -146,6 +146,25 @@ def test_one_accelerator_gives_time_and_money() -> None:
     assert data["usd"] == pytest.approx(h100.price.usd_per_hour * data["time"]["seconds"] / 3600)
 
 
+def test_samples_share_the_prompts_cache_where_memory_is_asked_for() -> None:
+    data = calc.reason(MODEL, prompt=100_000, answer=100, samples=16, accelerator="h100-sxm").data
+    assert data["time"]["seconds"] > 0
+    assert data["cache"]["bytes"] < 2**34 < data["cache"]["unshared_bytes"]
+    with pytest.raises(CalcError, match="with 16 samples needs"):
+        calc.reason(MODEL, prompt=1000, answer=100_000, samples=16, accelerator="h100-sxm")
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_the_longest_context_is_one_figure(steps: int) -> None:
+    asked = {"prompt": 1000, "steps": steps, "step_tokens": 100, "check_tokens": 400, "answer": 50}
+    result = calc.reason(MODEL, **asked)  # type: ignore[arg-type]
+    longest = 1000 + (steps * 100 + 400 if steps else 50)
+    chain = Chain(steps=steps, step_tokens=100, check_tokens=400, answer_tokens=50)
+    assert result.data["tokens"]["peak_context"] == chain.peak(1000) == longest
+    assert result.data["cache"]["bytes"] == MODEL.cache(longest).bytes
+    assert str(result.grids[1].rows[2].cells[2]).endswith(f" = {longest:,}")
+
+
 def test_what_does_not_fit_on_one_accelerator_is_refused() -> None:
     with pytest.raises(CalcError, match=r"llama-3-70b with 1 samples needs .* one h100-sxm has"):
         calc.reason("llama-3-70b", prompt=100, answer=10, accelerator="h100-sxm")
@@ -239,6 +258,16 @@ def test_a_mixture_of_depths_of_everything_is_the_model_and_its_routers() -> Non
     assert half["keys"] == 64
     assert half["cache_bytes"] == MODEL.cache(512).bytes * (1 + 1 / 8) / 2
     assert half["expected"] < data["expected"]
+
+
+@pytest.mark.parametrize(("every", "spared"), [(1, 9), (2, 0), (5, 2), (4, 0), (3, 3)])
+def test_a_mixture_of_depths_thins_the_caches_of_the_routed_layers(every: int, spared: int) -> None:
+    """Jamba attends in layers 4, 12, … 68 of 72: counted from 0, those that leave every - 1 are routed."""
+    model = calc.load("jamba-1.5-large")
+    data = calc.adapt(model, capacity=0.5, every=every, context=4096).data
+    each = model.cache(4096).bytes // 9
+    assert data["full_cache_bytes"] == 9 * each
+    assert data["cache_bytes"] == (9 - spared) * each + spared * each // 2
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from calc.catalog import names
 from calc.errors import SpecError, UnknownName
 from calc.measured import read
 from calc.measured.readers import predict
+from calc.model import Pass, flops_by_operation
 from calc.schema import DOCUMENTS
 from calc.training import load_practice, step_time
-from calc.training.run import Method, Run
+from calc.training.run import RECOMPUTE, Method, Recompute, Run
 from calc.training.step import CONTENTION, PARTS, beside
+from calc.training.work import flops_again
 from tests.conftest import Run as Called
 
 BASE = {"tp": 4, "pp": 4, "zero": 1, "context": 4096, "micro_batch": 1, "global_batch": 256}
@@ -43,7 +45,34 @@ def test_the_parts_of_a_step_and_of_the_memory_add_up() -> None:
     assert whole == pytest.approx(time["iteration"])
     parts = ("weights", "gradients", "optimizer", "activations", "other")
     assert sum(memory[part] for part in parts) == pytest.approx(memory["total"])
-    assert 1.3 < answer.hfu / answer.mfu < 4 / 3  # all but the head is done again
+
+
+def test_the_head_is_not_computed_again() -> None:
+    answer = calc.train("llama-3.1-70b", "h100-sxm", 64, **BASE, recompute="full")
+    forward = flops_by_operation(answer.run.model.blocks(), Pass.prefill(4096, causal=False))
+    whole = sum(forward.values())
+    assert answer.hfu / answer.mfu == pytest.approx(1 + (whole - forward["head", "lm_head"]) / (3 * whole))
+
+
+@pytest.mark.parametrize("framework", ["megatron-core", "megatron-lm"])
+def test_selective_recompute_repeats_the_attention_core(framework: str) -> None:
+    plain, again = (
+        calc.train("llama-3-8b", "h100-sxm", 8, zero=3, framework=framework, recompute=kind)
+        for kind in ("none", "selective")
+    )
+    assert plain.hfu == plain.mfu
+    assert plain.time.recompute == 0 < again.time.recompute
+    forward = flops_by_operation(again.run.model.blocks(), Pass.prefill(4096, causal=False))
+    core = sum(flops for (_, name), flops in forward.items() if name in ("scores", "values"))
+    assert again.hfu / again.mfu == pytest.approx(1 + core / (3 * sum(forward.values())))
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("framework", names("practices"))
+def test_what_is_computed_again_takes_time_and_flops_or_neither(framework: str, recompute: Recompute) -> None:
+    run = run_of(practice=load_practice(framework), recompute=recompute)
+    assert (step_time(run).recompute > 0) == (flops_again(run) > 0) == (recompute != "none")
+    assert flops_again(run) < run.model.training_flops(run.context, run.global_batch, causal=False) / 3
 
 
 def test_the_bill_follows_from_the_step() -> None:
@@ -99,6 +128,27 @@ def test_a_lora_run_has_no_weight_gradients_and_no_update() -> None:
     assert calc.train("llama-3-8b", "h100-sxm", 1, method="qlora").memory.weights < 2**33
 
 
+@pytest.mark.parametrize(("optimizer", "moved"), [("adam", 34), ("sgd-momentum", 26), ("sgd", 18)])
+def test_an_update_moves_what_the_optimizer_keeps(optimizer: str, moved: int) -> None:
+    adam, other = (step_time(run_of(optimizer=name)).optimizer for name in ("adam", optimizer))
+    assert other / adam == pytest.approx(moved / 34)
+
+
+def test_what_an_update_computes_beside_moving_is_said() -> None:
+    for optimizer, method, words in (
+        ("muon", "full", "Newton-Schulz"), ("adafactor", "full", "clipping"), ("muon", "lora", "update of adapters"),
+    ):  # fmt: skip
+        [card] = calc.train("llama-3-8b", "h100-sxm", 8, optimizer=optimizer, method=method).to_result().grids  # type: ignore[arg-type]
+        assert words in card.notes[-1]
+
+
+def test_experts_are_updated_by_the_ranks_that_hold_them() -> None:
+    spread = {"tp": 1, "zero": 1, "precision": "bf16"}
+    apart, together = (calc.train("mixtral-8x7b", "h100-sxm", 8, ep=ep, **spread).time for ep in (8, 1))  # type: ignore[arg-type]
+    # eight ranks share the update of all experts, or each has that of its own
+    assert apart.optimizer == pytest.approx(together.optimizer)
+
+
 def test_communication_is_hidden_behind_computing_but_not_for_nothing() -> None:
     assert beside(1.0, 0.0) == 1
     assert beside(1.0, 2.0) == pytest.approx(CONTENTION)
@@ -111,6 +161,33 @@ def test_what_does_not_fit_names_the_limit_and_a_change_that_helps() -> None:
     assert answer.limit.startswith("memory: ")
     assert answer.change == "zero = 2"
     assert calc.train("llama-3-8b", "h100-sxm", 8, zero=2).fits
+
+
+def test_not_fitting_is_an_answer_whatever_changes_could_be_tried() -> None:
+    answer = calc.train("mixtral-8x7b", "h100-sxm", 8, ep=8, context=32_768)  # tp = 2 would not go with ep = 8
+    assert not answer.fits
+    assert answer.limit.startswith("memory: ")
+
+
+def test_a_layout_that_was_found_takes_the_same_step_when_asked_for() -> None:
+    found = calc.train("llama-3.1-70b", "h100-sxm", 64, context=4096, search=True)
+    every = (found, *found.others)
+    assert any(one.run.layout.pp > 1 for one in every)
+    for one in every:
+        run, layout = one.run, one.run.layout
+        degrees = {name: getattr(layout, name) for name in ("tp", "pp", "cp", "ep", "dp", "expert_tp", "zero")}
+        again = calc.train(
+            "llama-3.1-70b", "h100-sxm", 64, context=4096, micro_batch=run.micro_batch, recompute=run.recompute,
+            virtual_stages=layout.virtual_stages, sequence_parallel=layout.sequence_parallel, **degrees,
+        )  # fmt: skip
+        assert again.run == run
+        assert again.time == one.time
+
+
+def test_copies_are_those_that_fill_the_devices() -> None:
+    assert calc.train("gpt2", "h100-sxm", 8, tp=2, dp=4).run.layout.dp == 4
+    with pytest.raises(SpecError, match="tp·cp·dp·pp = 2·1·2·1 = 4 devices, not 8"):
+        calc.train("gpt2", "h100-sxm", 8, tp=2, dp=2)
 
 
 def test_a_search_finds_what_fits_fastest_first() -> None:
@@ -162,7 +239,7 @@ def test_megatron_530b_took_49_seconds() -> None:
     ("arguments", "message"),
     [
         (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--tp", "3"], "gpus = 8 is not divisible by tp·pp·cp = 3·1·1"),
-        (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--dp", "4"], "tp·cp·dp·pp = 4 devices, not 8"),
+        (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--dp", "4"], "tp·cp·dp·pp = 1·1·4·1 = 4 devices, not 8"),
         (["llama-3-8b", "-a", "h100-sxm", "-n", "0"], "gpus = 0 is not a whole number"),
         (["llama-3-8b", "-a", "h100-sx", "-n", "8"], "h100-sxm"),
         (["llama-3-8b", "-a", "h100-sxm", "-n", "8", "--framework", "megatrn"], "did you mean"),
@@ -202,66 +279,7 @@ def test_what_is_left_out_of_a_model_with_towers_is_said() -> None:
         assert (said in card.notes) is there
 
 
-def test_what_does_not_fit_is_an_answer_with_experts_on_ranks_of_their_own() -> None:
-    answer = calc.train("mixtral-8x7b", "h100-sxm", 8, ep=8, context=32768)
-    assert not answer.fits
-    assert answer.limit.startswith("memory: ")
-
-
-@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
-def test_hardware_utilisation_counts_what_is_done_again(recompute: Any) -> None:
-    answer = calc.train("llama-3-8b", "h100-sxm", 8, zero=3, recompute=recompute)
-    # of three passes at most one is done again, the head never
-    assert 1 <= answer.hfu / answer.mfu < 4 / 3
-    assert (answer.hfu > answer.mfu) is (recompute != "none")
-    assert (answer.time.recompute > 0) is (recompute != "none")
-
-
-def test_an_update_takes_as_long_as_its_states_are_large() -> None:
-    times = {
-        name: calc.train("llama-3-8b", "h100-sxm", 8, zero=1, optimizer=name).time.optimizer
-        for name in ("adam", "adam8bit", "muon", "sgd-momentum", "sgd")
-    }
-    assert times["adam"] > times["muon"] > times["adam8bit"] > times["sgd"]
-    assert times["muon"] == pytest.approx(times["sgd-momentum"])
-    assert times["sgd"] == pytest.approx(times["adam"] * 18 / 34)
-
-
-def test_states_of_adapters_are_the_optimizer_s() -> None:
-    states = {
-        name: calc.train("llama-3-8b", "h100-sxm", 1, zero=0, method="lora", optimizer=name).memory.optimizer
-        for name in ("adam", "adam8bit", "paged-adam8bit", "sgd-momentum", "sgd")
-    }
-    assert states["adam"] == 2 * states["sgd-momentum"] > states["adam8bit"] > states["sgd"]
-    assert states["paged-adam8bit"] == states["sgd"] == 0
-
-
-def test_a_layout_that_was_found_is_as_fast_when_it_is_asked_for() -> None:
-    found = calc.train("llama-3-8b", "h100-sxm", 32, search=True)
-    for answer in (found, *found.others):
-        run, layout = answer.run, answer.run.layout
-        again = calc.train(
-            "llama-3-8b", "h100-sxm", 32, tp=layout.tp, pp=layout.pp, cp=layout.cp, ep=layout.ep, zero=layout.zero,
-            virtual_stages=layout.virtual_stages, schedule=layout.schedule, micro_batch=run.micro_batch,
-            recompute=run.recompute, sequence_parallel=layout.sequence_parallel,
-        )  # fmt: skip
-        assert again.run == run
-        assert again.time == answer.time
-
-
 @pytest.mark.parametrize("given", [{"tp": 8}, {"recompute": "full"}, {"micro_batch": 4}, {"dp": 4}])
 def test_what_a_search_chooses_is_not_for_the_caller_to_give(given: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="a search chooses it"):
         calc.train("llama-3-8b", "h100-sxm", 8, search=True, **given)
-
-
-@pytest.mark.parametrize("given", [{"tp": 0}, {"pp": 0}, {"cp": 0}, {"context": 0}, {"global_batch": 0}, {"dp": 3}])
-def test_sizes_that_cannot_be_are_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(SpecError, match=next(iter(given))):
-        calc.train("llama-3-8b", "h100-sxm", 8, **given)
-
-
-def test_memory_is_asked_by_name() -> None:
-    assert calc.training_memory("gpt2", context=1024) == calc.training_memory(calc.load("gpt2"), context=1024)
-    with pytest.raises(SpecError, match="context = 0"):
-        calc.training_memory("gpt2", context=0)

@@ -36,7 +36,7 @@ def predict(row: Measurement) -> Prediction | None:
     """Return the time or the bandwidth of a collective; None for another operator.
 
     Raises:
-        NotModelled: ranks, size or device are not stated, or no link of it joins so many.
+        NotModelled: ranks (two send and receive), size or device are not stated, or no link of it joins so many.
     """
     op = row.text("op", "operator", "operation", "collective").replace("-", "_").replace(" ", "_")
     kind = next((kind for words, kind in KINDS if any(word in op for word in words)), None)
@@ -45,10 +45,8 @@ def predict(row: Measurement) -> Prediction | None:
     named = row.first("hardware", "gpu", "device", "accelerator", "system")
     if named is None:
         raise NotModelled("hardware is not stated")
-    names = ("num_gpus", "n_gpus", "gpus", "world_size", "num_ranks", "ranks", "tp")
-    if kind != "send_recv" and row.first(*names) is None:
-        raise NotModelled("the number of ranks is not stated")
-    ranks = row.whole(*names, default=2)
+    default = 2 if kind == "send_recv" else None
+    ranks = row.whole("num_gpus", "n_gpus", "gpus", "world_size", "num_ranks", "ranks", "tp", default=default)
     call = Collective(kind=kind, bytes=_size(row), size=ranks, axis="tp", after=op, direction="forward")
     library: Library = "custom" if "custom" in op else "nccl"
     seconds = collective_time(call, find_accelerator(str(named)), library=library)
