@@ -309,7 +309,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
         (["--form", "fp3"], "form = 'fp3'"),
         (["--threads", "0"], "threads = 0"),
         (["--ranks", "99"], "ranks = 99 is not from 1 to 64"),
-        (["--ranks", "0"], "ranks = 0 is not a whole number of 1 or more"),
+        (["--ranks", "0"], "ranks = 0 is not from 1 to 64"),
     ],
 )
 def test_wrong_options_are_refused(arguments: list[str], why: str, calc_cli: Cli) -> None:
