@@ -172,12 +172,12 @@ CALIBRATION_VERSION: Final = 1
 
 @named_record
 class LinkCalibration(Record):
-    """What was measured between the devices of one host: by which library, among how many, the constants, the errors.
+    """What was measured between the devices of one host: by which backend, among how many, the constants, the errors.
 
     ``errors``: by kind of collective, and over ``all``.
     """
 
-    library: str
+    backend: str
     ranks: Positive
     constants: NetworkConstants
     errors: Mapping[str, Errors]

@@ -18,7 +18,7 @@ from calc.parallel import Layout, check, shard
 from calc.records import Record, named_record
 from calc.results import Cell, Figure, Grid, Result, Row
 from calc.roofline import KernelTime, Launch, time_pass
-from calc.roofline.efficiency import generation
+from calc.roofline.efficiency import measured
 from calc.units import figure
 
 TimedPhase: TypeAlias = Literal["prefill", "decode", "train"]
@@ -259,7 +259,7 @@ def _footer(timed: Timed, total: Mapping[str, float], phase: str, setting: Setti
 
 def _notes(timed: Timed) -> tuple[str, ...]:
     said = f"times are modelled: {timed.error.text()}; collectives between devices are not in the table"
-    if timed.accelerator.calibration or generation(timed.accelerator):
+    if measured(timed.accelerator):
         return (said,)
     other = f"no operator was measured on {timed.accelerator.title} or its like: its times may be further off than that"
     return said, other

@@ -54,7 +54,7 @@ class Pretended:
     def facts(self) -> Facts:
         kind = "cuda" if self.known else "cpu"
         return Facts(
-            name="pretended", kind=kind, library="nccl", ranks=self.ranks, memory_bytes=2**36, n_cores=132,
+            name="pretended", kind=kind, backend="nccl", ranks=self.ranks, memory_bytes=2**36, n_cores=132,
             cache_bytes=2**25, forms=("bf16",), known=self.known,
         )  # fmt: skip
 
@@ -175,7 +175,7 @@ def joined() -> Found:
 def test_links_with_known_constants_are_found_again(joined: Found) -> None:
     links = joined.calibration.links
     assert links is not None
-    assert (links.library, links.ranks) == ("nccl", 8)
+    assert (links.backend, links.ranks) == ("nccl", 8)
     assert set(links.errors) == {*KINDS, "all"}
     assert links.errors["all"].median < 0.05
     assert links.constants.efficiency["nvlink"] * links.constants.both_ways == pytest.approx(0.5, rel=0.1)

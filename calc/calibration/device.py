@@ -41,8 +41,8 @@ class Facts(Record):
 
     name: str
     kind: str
-    library: str
-    """What its exchanges go by: gloo, nccl."""
+    backend: Backend
+    """What its exchanges go by."""
     ranks: int
     """How many of its like exchange: devices, or processes of a CPU."""
     memory_bytes: int
@@ -106,7 +106,7 @@ class TorchDevice:
         self.ranks = ranks if ranks is not None else there if kind == "cuda" else 1
         if not 1 <= whole("ranks", self.ranks, 0) <= there:
             raise SpecError(f"ranks = {ranks} is not from 1 to {there}, the {_LIKE[kind]}")
-        self._library: Backend = "nccl" if kind == "cuda" else "gloo"
+        self._backend: Backend = "nccl" if kind == "cuda" else "gloo"
         self._spreads: list[float] = []
         self.kind = kind
         self.forms = forms or (("fp32",) if kind == "cpu" else ("bf16",))
@@ -116,7 +116,7 @@ class TorchDevice:
         """Return what PyTorch and the system say of it."""
         if self.kind == "cpu":
             return Facts(
-                name=_processor(), kind="cpu", library=self._library, ranks=self.ranks, memory_bytes=_memory(),
+                name=_processor(), kind="cpu", backend=self._backend, ranks=self.ranks, memory_bytes=_memory(),
                 n_cores=torch.get_num_threads(), cache_bytes=_cache(), forms=self.forms, grouped=False,
             )  # fmt: skip
         found: Any = torch.cuda.get_device_properties(0)
@@ -125,7 +125,7 @@ class TorchDevice:
         except SpecError:
             known = None
         return Facts(
-            name=found.name, kind="cuda", library=self._library, ranks=self.ranks, memory_bytes=found.total_memory,
+            name=found.name, kind="cuda", backend=self._backend, ranks=self.ranks, memory_bytes=found.total_memory,
             n_cores=found.multi_processor_count, cache_bytes=int(getattr(found, "L2_cache_size", 0)),
             forms=self.forms, known=known,
         )  # fmt: skip
@@ -164,7 +164,7 @@ class TorchDevice:
         Raises:
             CalcError: a process failed.
         """
-        for found in each_job(SENDING, wanted, self.ranks, backend=self._library):
+        for found in each_job(SENDING, wanted, self.ranks, backend=self._backend):
             yield typical(self.kind, [max(times) for times in zip(*filter(None, found), strict=True)])
 
     # ---- work

@@ -70,7 +70,7 @@ def joined(accelerator: Accelerator, ranks: int, timings: Sequence[ExchangeTimin
 def fit_links(
     timings: Sequence[ExchangeTiming],
     accelerator: Accelerator,
-    library: str,
+    backend: str,
     ranks: int,
     progress: Progress | None = None,
 ) -> LinkCalibration:
@@ -85,7 +85,7 @@ def fit_links(
     constants = _constants(values)
     held = _Packed(one for one in timings if not one.fitted).ratios(accelerator, constants)
     return LinkCalibration(
-        library=library,
+        backend=backend,
         ranks=ranks,
         constants=constants,
         errors=by_kind({kind: [float(ratio) for ratio in found] for kind, found in held.items()}),

@@ -78,7 +78,7 @@ def _errors(found: Found) -> Grid:
 def _link_errors(found: Found) -> Iterator[Grid]:
     links = found.calibration.links
     if links is not None:
-        yield _error_grid(f"Exchanges by {links.library} among {links.ranks}: likewise", links.errors)
+        yield _error_grid(f"Exchanges by {links.backend} among {links.ranks}: likewise", links.errors)
 
 
 def _error_grid(title: str, errors: Mapping[str, Errors]) -> Grid:

@@ -209,7 +209,7 @@ def _links(
     if not sent:
         return accelerator, None
     linked = joined(accelerator, facts.ranks, sent)
-    return linked, fit_links(sent, linked, facts.library, facts.ranks, _named(progress, "fitting exchanges"))
+    return linked, fit_links(sent, linked, facts.backend, facts.ranks, _named(progress, "fitting exchanges"))
 
 
 def _size(point: Point) -> float:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from calc.catalog import save_preset
 from calc.confidence import wider
 from calc.deviations import Errors, deviations
 from calc.errors import UnknownName
+from calc.files import write_json
 from calc.measured.readers import predict
 from calc.measured.rows import Measurement, NotModelled, read
 from calc.records import Record, record
@@ -137,7 +136,7 @@ def record_errors(result: Result, path: str | Path) -> None:
     Raises:
         SpecError: it cannot be written.
     """
-    save_preset(json.dumps({"errors": result.data["errors"]["quantity"]}, indent=1) + "\n", Path(path), replace=True)
+    write_json({"errors": result.data["errors"]["quantity"]}, path)
 
 
 def _errors(found: Accuracy, by: str) -> Grid:

@@ -9,7 +9,7 @@ from calc.planning.answer import DAYS, NOT_MODELLED, Choice, Plan, Point, Reject
 from calc.planning.demand import HOURS
 from calc.planning.families import LINEAR
 from calc.results import Figure, Grid, Row
-from calc.roofline.efficiency import generation
+from calc.roofline.efficiency import measured
 
 SHOWN = 8
 """Lines of a table at most."""
@@ -91,7 +91,7 @@ def _notes(plan: Plan) -> Iterator[str]:
     eight = sorted({one.family.weights_dtype.removesuffix(LINEAR) for one in plan.choices if _in_eight_bits(one)})
     if eight:
         yield f"{', '.join(eight)}: matrices in 8 bits, tried beside the published format; --weights-dtype names one"
-    unlike = sorted({_accelerator(one) for one in plan.choices if not generation(one.family.accelerator)})
+    unlike = sorted({_accelerator(one) for one in plan.choices if not measured(one.family.accelerator)})
     if unlike:
         yield f"no step was measured on {', '.join(unlike)} or their like: times may be further off than that"
     yield "load: requests over those at which the queue grows without end"

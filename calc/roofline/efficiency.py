@@ -80,6 +80,11 @@ def generation(accelerator: Accelerator) -> str:
     return max(found)[1] if found else ""
 
 
+def measured(accelerator: Accelerator) -> bool:
+    """Tell whether the constants were measured, on the very device or on others of its generation."""
+    return accelerator.calibration is not None or bool(generation(accelerator))
+
+
 def efficiency(accelerator: Accelerator, attention: AttentionKernel = "default") -> Efficiency:
     """Return a device's own constants, or those of its generation; the universal ones where it was never measured."""
     if accelerator.calibration is not None:

@@ -23,7 +23,7 @@ class LayerFacts(Document):
 class LinkCalibrationFacts(Document):
     """What was found of the exchanges among ``ranks`` devices of a host, or processes of a CPU."""
 
-    library: str
+    backend: str
     ranks: int
     constants: dict[str, Any] = Field(description="of the time model, as `calc.constants.NetworkConstants` names them")
     errors: dict[str, ErrorFacts] = Field(description="by kind of exchange, and over all")

@@ -44,9 +44,8 @@ def run(replica: Replica, rate: float, requests: float) -> Run:
     now = first = to_first = spaced = 0.0
     step = float(steady.decode_step.seconds)
     entered = finished = done = 0.0  # requests, and steps since the start
-    running: deque[tuple[float, float, float]] = (
-        deque()
-    )  # requests that entered together: how many, when, at which step
+    # requests that entered together: how many, when, at which step
+    running: deque[tuple[float, float, float]] = deque()
     while finished < requests * (1 - 1e-6):
         inside = entered - finished
         leaving = _leaving(running, done + interval / step - decodes)

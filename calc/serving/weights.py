@@ -44,9 +44,9 @@ def served_form(model: Model) -> str:
     return "bf16" if model.weights_dtype == "fp32" else model.weights_dtype
 
 
-def rank_blocks(model: Model, layout: Layout, *, mtp: bool = False) -> list[list[Block]]:
+def rank_blocks(model: Model, layout: Layout) -> list[list[Block]]:
     """Return the tables of one rank of every pipeline stage."""
-    return [shard(stage, layout) for stage in stages(model, layout, mtp=mtp)]
+    return [shard(stage, layout) for stage in stages(model, layout)]
 
 
 def loaded(

@@ -12,7 +12,7 @@ from calc.memory import TrainingMemory, memory_of
 from calc.memory.optimizers import optimizer_of
 from calc.records import Record, named_record
 from calc.results import Figure, Grid, Result, Row
-from calc.roofline.efficiency import generation
+from calc.roofline.efficiency import measured
 from calc.saved import Adapters
 from calc.training.run import Run
 from calc.training.step import StepTime
@@ -163,7 +163,7 @@ def _card(answer: Training) -> Grid:
     for name, what in (("training.time", "time"), ("training.memory", "memory")):
         if error := known(name):
             notes.append(f"{what}: {error.text()}; ranges hold eight of ten")
-    if not generation(run.accelerator) and run.accelerator.calibration is None:
+    if not measured(run.accelerator):
         notes.append(f"no step was measured on {run.accelerator.title} or its like: times may be further off than that")
     if run.model.low is not None:
         notes.append("the model's dimensions were never published: figures are those of the middle of the estimate")

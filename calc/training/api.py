@@ -86,14 +86,11 @@ def train(
     if search:
         from calc.training.search import best
 
-        chosen = {
-            "tp": (tp, 1), "pp": (pp, 1), "cp": (cp, 1), "ep": (ep, 1), "expert_tp": (expert_tp, None),
-            "virtual_stages": (virtual_stages, 1), "schedule": (schedule, None), "micro_batch": (micro_batch, 1),
-            "sequence_parallel": (sequence_parallel, None), "recompute": (recompute, "none"), "dp": (dp, None),
-        }  # fmt: skip
-        for name, (value, default) in chosen.items():
-            if value != default:
-                raise SpecError(f"{name} = {value!r}: a search chooses it, leave it away")
+        _left_to_search(
+            tp=(tp, 1), pp=(pp, 1), cp=(cp, 1), ep=(ep, 1), expert_tp=(expert_tp, None), dp=(dp, None),
+            virtual_stages=(virtual_stages, 1), schedule=(schedule, None), micro_batch=(micro_batch, 1),
+            sequence_parallel=(sequence_parallel, None), recompute=(recompute, "none"),
+        )  # fmt: skip
         found = best(common, gpus, zero=zero, global_batch=global_batch, progress=progress)
         first, *others = (answer_for(run, **bill) for run in found)
         return replace(first, others=tuple(others))
@@ -109,6 +106,13 @@ def train(
     if answer.fits:
         return answer
     return replace(answer, limit=_limit(answer), change=_smallest_change(answer))
+
+
+def _left_to_search(**given: tuple[object, object]) -> None:
+    """Refuse what a search chooses: each value with the one that stands for nothing given."""
+    for name, (value, nothing) in given.items():
+        if value != nothing:
+            raise SpecError(f"{name} = {value!r}: a search chooses it, leave it away")
 
 
 def _data_parallel(gpus: int, tp: int, pp: int, cp: int, dp: int | None) -> int:
