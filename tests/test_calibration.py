@@ -23,7 +23,7 @@ from calc.calibration.report import result
 from calc.calibration.run import Found, layer_kernels, run
 from calc.catalog import load_accelerator
 from calc.deviations import deviations
-from calc.errors import SpecError
+from calc.errors import CalcError, SpecError
 from calc.hardware import Accelerator
 from calc.model import Pass
 from calc.network import CONSTANTS, collective_time
@@ -280,6 +280,122 @@ def test_pytorch_measures_launches_and_layers_on_the_cpu() -> None:
     assert 0 < device.layer_seconds(sizes, 2, 1, 16, "fp32") < 10
     assert device.facts().kind == "cpu"
     assert device.facts().memory_bytes > 2**20
+
+
+class Stream:
+    """A stream of a GPU that nobody has: entered and left."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def __enter__(self) -> None:
+        self.log.append("aside")
+
+    def __exit__(self, *error: object) -> None:
+        self.log.append("back")
+
+
+class Recorded:
+    """PyTorch's CUDA as a calibration uses it, without a GPU: every replayed launch takes ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.now, self.running = seconds, 0.0, ""
+        self.log: list[str] = []
+        self.operands: list[list[int]] = []
+        self.stream = Stream(self.log)
+
+    def product(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if self.running:
+            self.operands[-1].append(b.data_ptr())
+        return a @ b.T
+
+    def installed(self, monkeypatch: pytest.MonkeyPatch) -> TorchDevice:
+        device = TorchDevice("cpu")
+        device.kind = "cuda"
+        cuda = self
+
+        class Event:
+            def __init__(self, enable_timing: bool) -> None:
+                assert enable_timing
+
+            def record(self) -> None:
+                self.at = cuda.now
+
+            def elapsed_time(self, end: Event) -> float:
+                return (end.at - self.at) * 1e3
+
+        class Graph:
+            def replay(self) -> None:
+                cuda.log.append("replay")
+                cuda.now += cuda.seconds * len(cuda.operands[-1])
+
+        class Recording:
+            def __init__(self, graph: Graph, stream: Stream) -> None:
+                assert stream is cuda.stream
+
+            def __enter__(self) -> None:
+                cuda.running = "recording"
+                cuda.operands.append([])
+
+            def __exit__(self, *error: object) -> None:
+                cuda.running = ""
+
+        for name, value in (
+            ("Event", Event), ("CUDAGraph", Graph), ("graph", Recording), ("Stream", lambda: self.stream),
+            ("stream", lambda one: one), ("current_stream", lambda: self.stream), ("synchronize", lambda: None),
+        ):  # fmt: skip
+            monkeypatch.setattr(torch.cuda, name, value)
+        randn, empty = torch.randn, torch.empty
+        monkeypatch.setattr(torch, "randn", lambda *shape, device: randn(*shape))
+        monkeypatch.setattr(torch, "empty", lambda *shape, dtype, device: empty(*shape, dtype=dtype))
+        monkeypatch.setattr("calc.calibration.device.functional.linear", self.product)
+        monkeypatch.setattr("calc.calibration.device.POOL_BYTES", 2**22)
+        return device
+
+
+@pytest.mark.parametrize(("seconds", "launches"), [(1e-5, 10), (2e-3, 1)])
+def test_a_gpu_is_clocked_over_recorded_launches_of_other_operands(
+    seconds: float, launches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = Recorded(seconds)
+    device = cuda.installed(monkeypatch)
+    assert device.seconds(Point(kind="gemm", form="fp32", m=4, n=128, k=128)) == pytest.approx(seconds)
+    assert cuda.log[0] == "aside"
+    assert cuda.log[-1] == "back"
+    assert cuda.log.count("replay") == 2 * len(cuda.operands)
+    trial, *clocked = cuda.operands
+    assert len(trial) == 1
+    assert {len(each) for each in clocked} == {launches}
+    assert all(len(set(each)) > 0.7 * launches for each in clocked)
+
+
+def test_what_a_graph_cannot_hold_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Recorded(1e-5)
+    device = cuda.installed(monkeypatch)
+
+    def refuse(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if cuda.running:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        return a @ b.T
+
+    monkeypatch.setattr("calc.calibration.device.functional.linear", refuse)
+    with pytest.raises(CalcError, match="cannot record what is measured: operation not permitted"):
+        device.seconds(Point(kind="gemm", form="fp32", m=4, n=128, k=128))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_pytorch_measures_every_kind_on_a_gpu() -> None:
+    device = TorchDevice("cuda")
+    shape = {"form": "bf16", "batch": 1, "heads": 8, "kv_heads": 8, "queries": 512, "keys": 512, "head_dim": 64}
+    for point in (
+        Point(kind="gemm", form="bf16", m=512, n=512, k=512),
+        Point(kind="prefill", **shape),
+        Point(kind="prefill", **shape, direction="backward"),
+        Point(kind="decode", **{**shape, "queries": 1, "kv_heads": 2}),
+        Point(kind="memory", form="bf16", bytes=2**20),
+    ):
+        assert 0 < device.seconds(point) < 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from torch.nn import functional
 from calc.calibration.exchanges import Exchange
 from calc.calibration.points import Point
 from calc.checks import one_of, whole
-from calc.errors import SpecError
+from calc.errors import CalcError, SpecError
 from calc.hardware import Accelerator
 from calc.identify import find_accelerator
 from calc.processes import Backend, each_job
@@ -108,6 +109,8 @@ class TorchDevice:
             raise SpecError(f"ranks = {ranks} is not from 1 to {there}, the {_LIKE[kind]}")
         self._backend: Backend = "nccl" if kind == "cuda" else "gloo"
         self._spreads: list[float] = []
+        self._side: torch.cuda.Stream | None = None
+        self._scratch: Tensor | None = None
         self.kind = kind
         self.forms = forms or (("fp32",) if kind == "cpu" else ("bf16",))
         self._pools: dict[tuple[torch.dtype, bool], Tensor] = {}
@@ -135,6 +138,7 @@ class TorchDevice:
 
         Raises:
             SpecError: it does not fit in the device's memory.
+            CalcError: a GPU cannot record it.
         """
         try:
             return self._typical(self._work(point))
@@ -232,25 +236,42 @@ class TorchDevice:
 
     def _typical(self, work: Iterator[Callable[[], object]]) -> float:
         """Return the typical time of work, done over and over."""
-        next(work)()  # warm up: allocate, choose kernels
-        times: list[float] = []
-        while len(times) < LEAST or (len(times) < MOST and sum(times) < ENOUGH_S):
-            times.append(self._once(next(work)))
+        with self._aside():
+            next(work)()  # warm up: allocate, choose kernels
+            launches = self._launches(next(work))
+            times: list[float] = []
+            while len(times) < LEAST or (len(times) < MOST and sum(times) < ENOUGH_S):
+                times.append(self._clocked([next(work) for _ in range(launches)]))
         self._spreads.append(median(times) / min(times) - 1)
         return typical(self.kind, times)
+
+    def _aside(self) -> AbstractContextManager[object]:
+        """Return a context on a GPU's side stream: graphs record a backward pass on the stream of its forward pass."""
+        if self.kind == "cpu":
+            return nullcontext()
+        self._side = self._side or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(self._side)
+
+    def _launches(self, call: Callable[[], object]) -> int:
+        """Return how many launches are clocked at once: several short ones of a GPU, whose clock is coarse."""
+        return 1 if self.kind == "cpu" or self._clocked([call]) > LONG_S else RECORDED
 
     def unrest(self) -> float:
         """Return by how much repetitions differ."""
         return median(self._spreads)
 
-    def _once(self, call: Callable[[], object]) -> float:
+    def _clocked(self, calls: Sequence[Callable[[], object]]) -> float:
+        """Return the seconds of one of several calls."""
         if self.kind == "cpu":
             # one thread's own time leaves out what other programs take; that of several does not tell waiting apart
             clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
             start = clock()
-            call()
-            return clock() - start
-        return _recorded(call)
+            for call in calls:
+                call()
+            return (clock() - start) / len(calls)
+        if self._scratch is None:
+            self._scratch = torch.empty(POOL_BYTES, dtype=torch.uint8, device=self.kind)
+        return _recorded(calls, self._scratch)
 
 
 def typical(kind: str, times: Iterable[float]) -> float:
@@ -264,29 +285,36 @@ def iter_of(call: Callable[[], object]) -> Iterator[Callable[[], object]]:
         yield call
 
 
-RECORDED = 10
-"""Launches in one recorded graph: the gap between kernels is part of the time, the host's launches are not."""
+RECORDED, LONG_S = 10, 1e-3
+"""Launches in one recorded graph, each of other operands, and the seconds from which one alone is enough."""
 
 
-def _recorded(call: Callable[[], object]) -> float:
-    """Return the time of one launch out of a CUDA graph; of one call between events where it cannot be recorded."""
+def _recorded(calls: Sequence[Callable[[], object]], scratch: Tensor) -> float:
+    """Return the seconds of one launch out of a CUDA graph, recorded on the stream that is current.
+
+    The gap between kernels is part of it, the host's launches are not. ``scratch`` is overwritten before the clock
+    starts, so that the cache holds no operands, and the graph is launched meanwhile.
+
+    Raises:
+        CalcError: a graph cannot hold a launch.
+    """
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
-            for _ in range(RECORDED):
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            for call in calls:
                 call()
-        graph.replay()
-        times, run = RECORDED, graph.replay
-    except RuntimeError:  # an operation that a graph cannot hold
-        torch.cuda.synchronize()
-        times, run = 1, call  # type: ignore[assignment]
-    torch.cuda.synchronize()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise CalcError(f"a CUDA graph cannot record what is measured: {str(error).splitlines()[0]}") from None
+    graph.replay()
+    scratch.zero_()
     start.record()
-    run()
+    graph.replay()
     end.record()
     torch.cuda.synchronize()
-    return float(start.elapsed_time(end)) / 1e3 / times
+    return float(start.elapsed_time(end)) / 1e3 / len(calls)
 
 
 def _layer(

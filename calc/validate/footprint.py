@@ -66,13 +66,14 @@ class CudaMeter:
         for _ in range(WARM_UP):
             call()
         times = []
-        for _ in range(REPEATS):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            call()
-            end.record()
-            torch.cuda.synchronize(self.device)
-            times.append(float(start.elapsed_time(end)) / 1e3)
+        with torch.cuda.device(self.device):  # whose stream events are recorded on
+            for _ in range(REPEATS):
+                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                start.record()
+                call()
+                end.record()
+                torch.cuda.synchronize()
+                times.append(float(start.elapsed_time(end)) / 1e3)
         return median(times)
 
 
