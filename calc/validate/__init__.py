@@ -29,9 +29,9 @@ def prove(
     A mechanism is proven at small sizes that together use all its options; a model after being shrunk. Compared as
     integers: parameters, matmul FLOPs of a dense prefill (forward and backward) and the part of them that masks let
     through, matmul FLOPs of decode steps, what ``all`` counts beyond them (forward), bytes that operations of a prefill
-    read and write unfused, bytes that autograd keeps for the backward pass (also with recomputation, and on the
-    CPU with a fused attention), bytes of cache and state after a prefill and after each step. ``calc.validate.rules`` lists the
-    operations whose small work, traffic or kept tensors are not compared, and why.
+    read and write unfused, bytes that autograd keeps for the backward pass (also with recomputation, and on the CPU
+    with a fused attention), bytes of cache and state after a prefill and after each step. ``calc.validate.rules`` lists
+    the operations whose small work, traffic or kept tensors are not compared, and why.
 
     On a GPU (``device="cuda"``) peak allocated memory and the time of every sample's passes are measured beside.
 
