@@ -20,11 +20,11 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch._decomp import decomposition_table
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from calc.errors import CalcError
-from calc.reference.base import WATCHERS, Key
+from calc.reference.base import Key
+from calc.validate.instrument import Instrument, memory
 
 FUSED = frozenset(
     ("_softmax", "gelu", "log_sigmoid_forward", "logsumexp", "native_layer_norm", "sigmoid", "silu", "softplus")
@@ -106,7 +106,7 @@ PRODUCTS: dict[str, Callable[[Sequence[Any], Any], int]] = {
 """What kernels do beyond multiplying matrices."""
 
 
-class ElementCounter(TorchDispatchMode):
+class ElementCounter(Instrument):
     """FLOPs beyond matrix products, by operation; work outside operations is not counted.
 
     Raises:
@@ -116,26 +116,12 @@ class ElementCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[Key] = Counter()
-        self._running: Key | None = None
         self._kinds: dict[int, Kind] = {}
         self._made: list[Tensor] = []
 
-    def __enter__(self) -> ElementCounter:
-        WATCHERS.append(self)
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        WATCHERS.remove(self)
-        super().__exit__(*error)
-
-    def enter(self, key: Key) -> None:
-        """Begin with nothing made."""
-        self._running = key
-
     def leave(self, key: Key) -> None:
         """Forget what was made: to other operations it is data."""
-        self._running = None
+        super().leave(key)
         self._kinds.clear()
         self._made.clear()
 
@@ -145,7 +131,7 @@ class ElementCounter(TorchDispatchMode):
         """Run a kernel, or what it consists of, and count it."""
         kwargs = kwargs or {}
         name = function.name().partition("::")[2].partition(".")[0]
-        if self._running is None:
+        if self.running is None:
             return function(*args, **kwargs)
         if name in FUSED:
             with self:
@@ -155,32 +141,28 @@ class ElementCounter(TorchDispatchMode):
         out = function(*args, **kwargs)
         self._remember(name, kind, taken, [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)])
         if kind is Kind.DATA:
-            self.counts[self._running] += _flops(name, args, out)
+            self.counts[self.running] += _flops(name, args, out)
         return out
 
     def _kind(self, tensor: Tensor) -> Kind:
         """Return what a tensor depends on: floating-point numbers from outside the operation are data."""
         if isinstance(tensor, nn.Parameter) or not tensor.is_floating_point():
             return Kind.CONSTANT
-        return self._kinds.get(_memory(tensor), Kind.DATA)
+        return self._kinds.get(memory(tensor), Kind.DATA)
 
     def _remember(self, name: str, kind: Kind, taken: list[Tensor], made: list[Tensor]) -> None:
         # a number that Python wrote down
-        memories = set() if name == "lift_fresh" else {_memory(tensor) for tensor in taken}
+        memories = set() if name == "lift_fresh" else {memory(tensor) for tensor in taken}
         smaller = bool(taken) and bool(made) and made[0].numel() < taken[0].numel()
         if kind is Kind.DATA and name in TAKING_IN and smaller and name not in ("sort", "topk"):
             kind = Kind.ROW
         for tensor in made:
-            memory = _memory(tensor)
-            if memory not in memories:
-                self._kinds[memory] = kind
+            place = memory(tensor)
+            if place not in memories:
+                self._kinds[place] = kind
                 self._made.append(tensor)
-            elif name.endswith("_") and memory in self._kinds:
-                self._kinds[memory] = max(kind, self._kinds[memory])
-
-
-def _memory(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
+            elif name.endswith("_") and place in self._kinds:
+                self._kinds[place] = max(kind, self._kinds[place])
 
 
 def _flops(name: str, args: Sequence[Any], out: Any) -> int:

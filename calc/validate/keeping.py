@@ -13,28 +13,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from calc.attention.gqa import GQA
 from calc.model import Block, Model
 from calc.operations import Softmax
-from calc.reference.base import WATCHERS, Key
+from calc.reference.base import Key
 from calc.reference.gqa import GQATwin
 from calc.reference.layer import LayerTwin
 from calc.saved.joined import over_pairs
-from calc.validate.instruments import UNNAMED
+from calc.validate.instrument import UNNAMED, Instrument, memory
 
 MAKING = ("empty", "full", "new_", "ones", "zeros", "arange")
 """How the names of kernels begin that make numbers without looking at any."""
 
 
-class SavedCounter(TorchDispatchMode):
+class SavedCounter(Instrument):
     """Bytes saved for the backward pass, by operation: the first that saves a memory.
 
     ``inputs`` are activations that no operation makes.
@@ -43,15 +42,13 @@ class SavedCounter(TorchDispatchMode):
     def __init__(self, module: nn.Module, inputs: Sequence[Tensor | None]) -> None:
         super().__init__()
         self.bytes: Counter[Key] = Counter()
-        self._running: Key = UNNAMED
-        self._stored = {_memory(tensor) for tensor in (*module.parameters(), *module.buffers())}
-        self._data = {_memory(tensor) for tensor in inputs if tensor is not None and tensor.is_floating_point()}
+        self._stored = {memory(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        self._data = {memory(tensor) for tensor in inputs if tensor is not None and tensor.is_floating_point()}
         self._seen: set[int] = set()
         self._alive: list[Any] = []
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda kept: kept)
 
-    def __enter__(self) -> SavedCounter:
-        WATCHERS.append(self)
+    def __enter__(self) -> Self:
         super().__enter__()
         self._hooks.__enter__()
         return self
@@ -59,15 +56,6 @@ class SavedCounter(TorchDispatchMode):
     def __exit__(self, *error: object) -> None:
         self._hooks.__exit__(*error)
         super().__exit__(*error)
-        WATCHERS.remove(self)
-
-    def enter(self, key: Key) -> None:
-        """Note which operation runs."""
-        self._running = key
-
-    def leave(self, key: Key) -> None:
-        """Forget it."""
-        self._running = UNNAMED
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -75,26 +63,26 @@ class SavedCounter(TorchDispatchMode):
         """Run a kernel, and note whether what it makes depends on an activation, or on parameters alone."""
         out = function(*args, **(kwargs or {}))
         taken = list(_tensors((*args, *kwargs.values()) if kwargs else args))
-        self._stored.update(_memory(leaf) for leaf in taken if isinstance(leaf, nn.Parameter))
+        self._stored.update(memory(leaf) for leaf in taken if isinstance(leaf, nn.Parameter))
         name = function.name().partition("::")[2]
-        reads = {_memory(leaf) for leaf in taken}
+        reads = {memory(leaf) for leaf in taken}
         made = [tensor for tensor in _tensors((out,)) if tensor.is_floating_point()]
         for tensor in made:
             self._alive.append(tensor.untyped_storage())  # so that its address is nobody else's
-            memory = _memory(tensor)
-            if name.startswith(MAKING) or memory in self._data or memory in self._stored:
+            place = memory(tensor)
+            if name.startswith(MAKING) or place in self._data or place in self._stored:
                 continue
             if not self._data.isdisjoint(reads) or name.startswith("embedding"):
-                self._data.add(memory)
+                self._data.add(place)
             elif not self._stored.isdisjoint(reads):
-                self._stored.add(memory)
+                self._stored.add(place)
         return out
 
     def _pack(self, tensor: Tensor) -> Tensor:
-        memory = _memory(tensor)
-        if tensor.is_floating_point() and memory in self._data and memory not in self._seen:
-            self._seen.add(memory)
-            self.bytes[self._running] += tensor.untyped_storage().nbytes()
+        place = memory(tensor)
+        if tensor.is_floating_point() and place in self._data and place not in self._seen:
+            self._seen.add(place)
+            self.bytes[self.running or UNNAMED] += tensor.untyped_storage().nbytes()
         return tensor
 
 
@@ -105,10 +93,6 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, (list, tuple)):
             yield from _tensors(value)
-
-
-def _memory(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
 
 
 def attention_cores(module: nn.Module, blocks: Iterable[Block]) -> list[GQA]:

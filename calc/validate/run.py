@@ -24,8 +24,8 @@ from calc.saved import Keeping, Recompute, saved, saved_bytes
 from calc.units import dtype
 from calc.validate.elementwise import ElementCounter
 from calc.validate.footprint import CudaMeter, Footprint, Meter, footprints
-from calc.validate.instruments import MatmulCounter
 from calc.validate.keeping import attention_cores, flash, recomputes, recomputing
+from calc.validate.products import MatmulCounter
 from calc.validate.rules import by_rule, compared, kept, one_stream, operands
 from calc.validate.samples import Sample, kinds, samples
 from calc.validate.shrink import sample as shrunk_sample

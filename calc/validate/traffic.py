@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from calc.reference.base import WATCHERS, Key
+from calc.reference.base import Key
+from calc.validate.instrument import Instrument, memory
 
 PICKING = frozenset(("embedding", "gather", "index", "index_select"))
 """Kernels that read of their first argument what they return."""
@@ -27,14 +27,13 @@ PICKING = frozenset(("embedding", "gather", "index", "index_select"))
 Marks: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 
-class TrafficCounter(TorchDispatchMode):
+class TrafficCounter(Instrument):
     """Bytes read and written by operation; ``finish`` tells it what is used after the last operation."""
 
     def __init__(self) -> None:
         super().__init__()
         self.read: Counter[Key] = Counter()
         self.written: Counter[Key] = Counter()
-        self._running: Key | None = None
         self._call = 0
         self._entered: dict[int, tuple[Marks, int]] = {}
         """What the running operation reads: marks and bytes of an element, by memory."""
@@ -44,23 +43,14 @@ class TrafficCounter(TorchDispatchMode):
         """What is used of the memory that operations made."""
         self._alive: list[Any] = []
 
-    def __enter__(self) -> TrafficCounter:
-        WATCHERS.append(self)
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        WATCHERS.remove(self)
-        super().__exit__(*error)
-
     def enter(self, key: Key) -> None:
         """Begin with nothing read."""
-        self._running = key
+        super().enter(key)
         self._call += 1
 
     def leave(self, key: Key) -> None:
         """Add up what was read."""
-        self._running = None
+        super().leave(key)
         self.read[key] += _bytes(self._entered.values())
         self._entered.clear()
 
@@ -68,8 +58,8 @@ class TrafficCounter(TorchDispatchMode):
         """Hear what is used after the last operation, and add up what was written."""
         for output in outputs:
             self._take(output)
-        for memory, marks in self._used.items():
-            maker, _ = self._makers[memory]
+        for used, marks in self._used.items():
+            maker, _ = self._makers[used]
             if maker is not None:
                 self.written[maker] += _bytes([marks])
 
@@ -82,31 +72,31 @@ class TrafficCounter(TorchDispatchMode):
         taken = _tensors((args, kwargs))
         made = _tensors(out)
         name = function.name().partition("::")[2].partition(".")[0]
-        sources = {_memory(tensor) for tensor in taken}
-        if made and all(_memory(tensor) in sources for tensor in made) and not name.endswith("_"):
+        sources = {memory(tensor) for tensor in taken}
+        if made and all(memory(tensor) in sources for tensor in made) and not name.endswith("_"):
             return out  # a view
-        if name in PICKING and self._running is not None and made and self._outside(args[0]):
-            self.read[self._running] += made[0].numel() * made[0].element_size()
+        if name in PICKING and self.running is not None and made and self._outside(args[0]):
+            self.read[self.running] += made[0].numel() * made[0].element_size()
             taken = [tensor for tensor in taken if tensor is not args[0]]
         for tensor in taken:
             self._take(tensor)
         for tensor in made:
-            if _memory(tensor) not in sources:
-                self._makers[_memory(tensor)] = (self._running, self._call)
+            if memory(tensor) not in sources:
+                self._makers[memory(tensor)] = (self.running, self._call)
                 self._alive.append(tensor.untyped_storage())
         return out
 
     def _outside(self, tensor: Tensor) -> bool:
         """Tell whether the running operation did not make a tensor itself."""
-        return self._makers.get(_memory(tensor)) != (self._running, self._call)
+        return self._makers.get(memory(tensor)) != (self.running, self._call)
 
     def _take(self, tensor: Tensor) -> None:
         """Mark what is used of a memory: as read by the running operation, as written by its maker."""
         if not self._outside(tensor):
             return
-        if self._running is not None:
+        if self.running is not None:
             _mark(self._entered, tensor)
-        if _memory(tensor) in self._makers:
+        if memory(tensor) in self._makers:
             _mark(self._used, tensor)
 
 
@@ -114,15 +104,11 @@ def _tensors(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
-def _memory(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
 def _mark(marked: dict[int, tuple[Marks, int]], tensor: Tensor) -> None:
     """Mark the elements of a memory that a tensor looks at."""
     size = tensor.element_size()
     marks, _ = marked.setdefault(
-        _memory(tensor), (np.zeros(tensor.untyped_storage().nbytes() // size, dtype=np.bool_), size)
+        memory(tensor), (np.zeros(tensor.untyped_storage().nbytes() // size, dtype=np.bool_), size)
     )
     as_strided(marks[tensor.storage_offset() :], tuple(tensor.shape), tensor.stride())[...] = True
 

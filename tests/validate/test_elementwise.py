@@ -21,7 +21,7 @@ from calc.reference.dense import ACTIVATIONS
 from calc.reference.norms import LayerNorm, RMSNorm
 from calc.reference.rotary import rotate
 from calc.validate.elementwise import ElementCounter, UnknownKernel
-from calc.validate.instruments import MatmulCounter
+from calc.validate.products import MatmulCounter
 from calc.validate.rules import BESIDE, JOINED
 from calc.validate.run import prove
 from calc.validate.samples import Sample, kinds, samples

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from calc.errors import CalcError
 from calc.reference.base import WATCHERS, Cache, Tensors, Twin, operation, parameters_by_operation
-from calc.validate.instruments import UNNAMED, HiddenWork, MatmulCounter
+from calc.validate.products import UNNAMED, HiddenWork, MatmulCounter
 
 ONE, TWO = ("x", "one"), ("x", "two")
 

@@ -1,4 +1,4 @@
-"""Instruments: what PyTorch really does while a twin runs, by the name of the operation.
+"""An instrument for matrix products: their FLOPs, by the name of the operation, forward and backward.
 
 An instrument watches the names that a twin announces (``calc.reference.base.operation``) and the kernels that PyTorch
 dispatches. A backward kernel belongs to the operation whose forward pass made its autograd node: nodes carry a sequence
@@ -10,35 +10,26 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from calc.errors import CalcError
-from calc.reference.base import WATCHERS, Key
+from calc.reference.base import Key
+from calc.validate.instrument import UNNAMED, Instrument
 
 aten = torch.ops.aten
-
-UNNAMED: Key = ("", "")
-"""Where work outside every operation is counted."""
 
 
 class HiddenWork(CalcError):  # noqa: N818 - reads as what it says
     """A kernel that hides matrix products from a counter of kernels."""
 
 
-def _product(shape: Sequence[int]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
-
-
 def _mm(args: Sequence[Any], out: Any) -> int:
     """2·m·k·n of [m, k] × [k, n]."""
-    return 2 * _product(args[0].shape) * int(args[1].shape[-1])
+    return 2 * prod(args[0].shape) * int(args[1].shape[-1])
 
 
 def _added_mm(args: Sequence[Any], out: Any) -> int:
@@ -48,7 +39,7 @@ def _added_mm(args: Sequence[Any], out: Any) -> int:
 
 def _mv(args: Sequence[Any], out: Any) -> int:
     """2·m·k of [m, k] × [k], or 2·k of two vectors."""
-    return 2 * _product(args[0].shape)
+    return 2 * prod(args[0].shape)
 
 
 def _added_mv(args: Sequence[Any], out: Any) -> int:
@@ -67,7 +58,7 @@ def _convolution_backward(args: Sequence[Any], out: Any) -> int:
 
 
 def _taps(weight: Tensor, positions: Tensor) -> int:
-    return 2 * positions.numel() * _product(weight.shape[1:])
+    return 2 * positions.numel() * prod(weight.shape[1:])
 
 
 FLOPS: dict[Any, Callable[[Sequence[Any], Any], int]] = {
@@ -96,7 +87,7 @@ HIDING = (
 """Parts of the names of kernels whose products cannot be seen."""
 
 
-class MatmulCounter(TorchDispatchMode):
+class MatmulCounter(Instrument):
     """Matmul FLOPs by operation, of the forward and of the backward pass.
 
     A forward computation that is repeated during the backward pass (recomputation) counts as forward.
@@ -109,30 +100,20 @@ class MatmulCounter(TorchDispatchMode):
         super().__init__()
         self.forward: Counter[Key] = Counter()
         self.backward: Counter[Key] = Counter()
-        self._running: Key | None = None
         self._starts: list[int] = []
         self._ends: list[int] = []
         self._keys: list[Key] = []
 
-    def __enter__(self) -> MatmulCounter:
-        WATCHERS.append(self)
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        WATCHERS.remove(self)
-        super().__exit__(*error)
-
     def enter(self, key: Key) -> None:
         """Note where the operation's autograd nodes begin."""
-        if self._running is not None:
-            raise CalcError(f"operation {key} begins inside {self._running}")
-        self._running = key
+        if self.running is not None:
+            raise CalcError(f"operation {key} begins inside {self.running}")
+        super().enter(key)
         self._starts.append(next_node())
 
     def leave(self, key: Key) -> None:
         """Note where they end."""
-        self._running = None
+        super().leave(key)
         self._ends.append(next_node())
         self._keys.append(key)
 
@@ -154,8 +135,8 @@ class MatmulCounter(TorchDispatchMode):
 
     def _where(self) -> tuple[Counter[Key], Key]:
         """Return the pass and the operation that a kernel belongs to."""
-        if self._running is not None:
-            return self.forward, self._running
+        if self.running is not None:
+            return self.forward, self.running
         node = torch._C._current_autograd_node()
         if node is None:
             return self.forward, UNNAMED
