@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from calc.costs import PHASES, Costs, Setting
 from calc.errors import SpecError, printable
 from calc.hardware import Accelerator
 from calc.model import Model
+from calc.progress import Progress
 from calc.report.layout import shown
 from calc.report.markup import environment, table
 from calc.results import Figure, Grid, Row
@@ -30,7 +31,6 @@ from calc.views import compare, operation_table, show
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-Progress = Callable[[str, int, int], None]
 MOST = 8
 NARROW = 4.3
 """Inches across of a chart on a phone, where its text is nearly as large as the page's."""
