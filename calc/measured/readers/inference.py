@@ -10,6 +10,7 @@ from calc.errors import SpecError
 from calc.measured.models import model_of
 from calc.measured.rows import Measurement, NotModelled, Prediction
 from calc.measured.setups import accelerator_of, cache_dtype_of, checkpoint_cache, engine_of, weights_of
+from calc.measured.units import SECONDS, unit_of
 from calc.model import Model
 from calc.parallel import Layout, is_expert
 from calc.serving.deployment import Deployment, Settings
@@ -152,15 +153,11 @@ def _state(row: Measurement) -> Steady | Run:
 
 
 def _tpot(row: Measurement) -> Prediction:
-    return Prediction("serving.tpot", float(_loaded(row).itl) * _per_second(row))
+    return Prediction("serving.tpot", float(_loaded(row).itl) / unit_of(row, SECONDS))
 
 
 def _ttft(row: Measurement) -> Prediction:
-    return Prediction("serving.ttft", float(_loaded(row).ttft) * _per_second(row))
-
-
-def _per_second(row: Measurement) -> float:
-    return {"s": 1.0, "ms": 1e3, "us": 1e6}[row.unit]
+    return Prediction("serving.ttft", float(_loaded(row).ttft) / unit_of(row, SECONDS))
 
 
 # ---- offline throughput
