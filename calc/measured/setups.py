@@ -1,4 +1,4 @@
-"""What a measured row says of a deployment: engine and version, accelerator, layout, number formats."""
+"""What a measured row says of a deployment: engine and version, accelerator, number formats."""
 
 from __future__ import annotations
 
