@@ -1,4 +1,4 @@
-"""How evenly a router spreads tokens: the loss that asks for balance, the bias that keeps it, what imbalance costs.
+"""How evenly a router spreads tokens: losses that ask for balance, the bias that keeps it, what imbalance costs.
 
 Loads are counts of (token, expert) pairs by expert. The *imbalance* is the largest load over the mean: with experts on
 different devices, all wait for the fullest one, so times scale with it.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import exp, lgamma, log, log1p
 from typing import Any
 
-from calc.algebra import Number, ceil_div, expected_distinct, expected_distinct_skewed
+from calc.algebra import Number, ceil_div, expected_distinct, expected_distinct_skewed, zipf_shares
+from calc.errors import SpecError
 from calc.records import Record, named_record, record
 
 
@@ -32,6 +34,100 @@ def imbalance(loads: Sequence[float]) -> float:
     return max(loads) * len(loads) / sum(loads)
 
 
+def imbalance_of_skew(n_experts: int, n_active: int, skew: float) -> float:
+    """Return the imbalance, in the mean over many tokens, of experts whose popularity follows Zipf's law.
+
+    >>> imbalance_of_skew(256, 8, 0.0)
+    1.0
+    """
+    return max(zipf_shares(n_experts, n_active, skew)) * n_experts / n_active
+
+
+def skew_of_imbalance(n_experts: int, n_active: int, wanted: float) -> float:
+    """Return the Zipf exponent that gives this imbalance: what a measured max/mean load says about touched experts.
+
+    Raises:
+        SpecError: an imbalance below 1 or above E/k, which no routing has.
+
+    >>> round(skew_of_imbalance(256, 8, imbalance_of_skew(256, 8, 0.5)), 6)
+    0.5
+    """
+    if not 1 <= wanted <= n_experts / n_active:
+        raise SpecError(f"imbalance = {wanted} is not between 1 and n_experts / n_active = {n_experts / n_active:g}")
+    low, high = 0.0, 1.0
+    while imbalance_of_skew(n_experts, n_active, high) < wanted:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if imbalance_of_skew(n_experts, n_active, middle) < wanted else (low, middle)
+    return high
+
+
+def dropped_share(tokens: int, n_experts: int, n_active: int, capacity_factor: float, skew: float = 0.0) -> float:
+    """Return the expected share of (token, expert) pairs beyond the experts' buffers.
+
+    Each expert takes at most C = ⌈c·tokens·k/E⌉ tokens. Tokens choose independently, so expert i is asked by
+    X_i ~ Binomial(tokens, p_i) of them, and drops E[max(0, X_i − C)]; the share is Σ_i E[max(0, X_i − C)] / (tokens·k).
+
+    Source of the buffers: Switch, arXiv:2101.03961 §2.2; GShard, arXiv:2006.16668 §3.2.
+
+    >>> dropped_share(64, 16, 1, 16.0)
+    0.0
+    """
+    size: int = buffer_size(tokens, n_experts, n_active, Fraction(str(capacity_factor)))
+    shares = zipf_shares(n_experts, n_active, skew)
+    excess = {share: _expected_excess(tokens, share, size) for share in set(shares)}
+    return sum(excess[share] for share in shares) / (tokens * n_active)
+
+
+def _expected_excess(draws: int, chance: float, limit: int) -> float:
+    """Return E[max(0, X − limit)] for X ~ Binomial(draws, chance)."""
+    if chance >= 1:
+        return float(max(0, draws - limit))
+    if limit >= draws or chance <= 0:
+        return 0.0
+    odds, mean = chance / (1 - chance), draws * chance
+    total, x = 0.0, limit + 1
+    density = exp(
+        lgamma(draws + 1) - lgamma(x + 1) - lgamma(draws - x + 1) + x * log(chance) + (draws - x) * log1p(-chance)
+    )
+    while x <= draws and (density > 1e-18 or x < mean):
+        total += (x - limit) * density
+        density *= (draws - x) / (x + 1) * odds
+        x += 1
+    return total
+
+
+def switch_loss(probabilities: Any, chosen: Any, coefficient: float = 1.0) -> float:
+    """Return Switch's auxiliary loss α·E·Σ_i f_i·P_i of a batch.
+
+    f_i: share of tokens whose best expert is i. P_i: mean router probability of i. Its value under even routing, α, is
+    the minimum over f = P. Arrays [tokens, experts] and [tokens]. Source: arXiv:2101.03961 eq. 4–6.
+
+    >>> switch_loss([[0.5, 0.5], [0.5, 0.5]], [0, 1])
+    1.0
+    """
+    import numpy as np
+
+    scores = np.asarray(probabilities, dtype=float)
+    tokens, experts = scores.shape
+    shares = np.bincount(np.asarray(chosen), minlength=experts) / tokens
+    return float(coefficient * experts * (shares * scores.mean(axis=0)).sum())
+
+
+def gshard_loss(probabilities: Any, chosen: Any) -> float:
+    """Return GShard's auxiliary loss (1/E)·Σ_e (c_e/S)·m_e of a group of S tokens.
+
+    c_e: tokens whose best expert is e. m_e: mean router probability of e. Even routing gives 1/E². Source:
+    arXiv:2006.16668 Algorithm 1.
+
+    >>> gshard_loss([[0.5, 0.5], [0.5, 0.5]], [0, 1])
+    0.25
+    """
+    experts = len(probabilities[0])
+    return switch_loss(probabilities, chosen) / experts**2
+
+
 def sequence_loss(affinities: Any, n_active: int, coefficient: float = 1.0, bias: Any = None) -> float:
     """Return DeepSeek-V3's complementary sequence-wise balance loss α·Σ_i f_i·P_i of one sequence.
 
@@ -49,6 +145,28 @@ def sequence_loss(affinities: Any, n_active: int, coefficient: float = 1.0, bias
     shares = np.bincount(chosen.ravel(), minlength=experts) * experts / (n_active * tokens)
     normalised = scores / scores.sum(axis=1, keepdims=True)
     return float(coefficient * (shares * normalised.mean(axis=0)).sum())
+
+
+def balance_flops(method: str, tokens: Number, n_experts: Number, n_active: Number) -> Number:
+    """Return the FLOPs that a way of balancing adds to a router over ``tokens`` tokens, forward: no matrix product.
+
+    * ``switch``, ``gshard``: counts T, mean probabilities T·E, products and sum 2·E;
+    * ``sequence``: counts T·k, normalised affinities 2·T·E, their mean T·E, products and sum 2·E;
+    * ``bias``: T·E additions before the choice, counts T·k, two comparisons and an addition for each of E biases.
+
+    Raises:
+        SpecError: another method.
+
+    >>> balance_flops("bias", 4096, 256, 8)
+    1082112
+    """
+    if method in ("switch", "gshard"):
+        return tokens + tokens * n_experts + 2 * n_experts
+    if method == "sequence":
+        return tokens * n_active + 3 * tokens * n_experts + 2 * n_experts
+    if method == "bias":
+        return tokens * n_experts + tokens * n_active + 3 * n_experts
+    raise SpecError(f"balance method {method!r} is none of switch, gshard, sequence, bias")
 
 
 def _top(scores: Any, count: int) -> Any:
