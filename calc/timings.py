@@ -131,7 +131,7 @@ def _record(timed: KernelTime, of: Timed) -> dict[str, Any]:
         "launch_seconds": float(timed.launch_s),
         "bound": timed.bound,
         "share": float(timed.total) / of.seconds,
-        "intensity": float(kernel.flops / kernel.bytes),
+        "intensity": float(kernel.intensity),
         "ridge": _ridge(kernel, of.accelerator),
         "of_roofline": _roof(timed, of.accelerator) / float(timed.seconds),
     }
@@ -235,7 +235,7 @@ def _rows(timed: Timed, labels: Mapping[str, str]) -> Iterator[Row]:
             _shape(kernel),
             Figure(float(kernel.repeat * kernel.flops), "FLOP"),
             Figure(float(kernel.repeat * kernel.bytes), "B"),
-            Figure(float(kernel.flops / kernel.bytes), "FLOP/B"),
+            Figure(float(kernel.intensity), "FLOP/B"),
         )
         section, share = label if place != seen else "", float(each.total) / timed.seconds
         yield Row(f"{place}.{kernel.name}", cells, section=section, share=share)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from calc.attention import Attention
-from calc.errors import SpecError
+from calc.attention.grouped import Grouped
 from calc.fields import Positive
 from calc.operations import Einsum, Elementwise, Norm, Operation, Softmax, State, States, Table
 from calc.records import named_record
 
 
 @named_record
-class CrossAttention(Attention):
+class CrossAttention(Grouped):
     """Attention of t queries over the m tokens of the encoder, whose keys and values are made once per prompt.
 
     Parameters as in grouped-query attention; t·m pairs in a pass, no mask. Cache: m·h_kv·2·d_h, constant in
@@ -40,15 +39,6 @@ class CrossAttention(Attention):
     """A norm over each query and key head, with one shared scale (Llama 3.2 Vision)."""
     d_source: Positive | None = None
     """Width of the encoder's states where it differs from d_model (TrOCR)."""
-
-    def __post_init__(self) -> None:
-        if self.n_heads % self.n_kv_heads:
-            raise SpecError(f"n_heads = {self.n_heads} is not divisible by n_kv_heads = {self.n_kv_heads}")
-
-    @property
-    def group_size(self) -> int:
-        """Query heads per key-value head."""
-        return self.n_heads // self.n_kv_heads
 
     def operations(self) -> Table:
         """Return the projections (keys and values once per prompt), scores, softmax, values, output."""

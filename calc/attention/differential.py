@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import ClassVar, Literal
 
-from calc.attention import Attention
 from calc.attention.gqa import GQA
+from calc.attention.grouped import Grouped
 from calc.fields import Positive
 from calc.masks import Causal, Mask
 from calc.operations import Einsum, Elementwise, Norm, Operation, Softmax, States, Table
@@ -14,7 +14,7 @@ from calc.records import named_record
 
 
 @named_record
-class Differential(Attention):
+class Differential(Grouped):
     """(softmax_1 − λ·softmax_2) v over pairs of heads, λ learned, then a norm over each pair.
 
     Two whole attentions with the same queries and keys, over one half of the value heads each, as
@@ -45,11 +45,6 @@ class Differential(Attention):
 
     def __post_init__(self) -> None:
         self.plain()
-
-    @property
-    def group_size(self) -> int:
-        """Query heads per key-value head."""
-        return self.n_heads // self.n_kv_heads
 
     def plain(self) -> GQA:
         """Return the attention that lends it its projections, rotation and cache."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from calc.attention import Attention
 from calc.attention.gqa import GQA
+from calc.attention.grouped import Grouped
 from calc.fields import Positive
 from calc.masks import Causal
 from calc.operations import Einsum, Elementwise, Softmax, States, Table, TopK
@@ -14,7 +14,7 @@ from calc.sparse_masks import TopK as Selected
 
 
 @named_record
-class DynamicMask(Attention):
+class DynamicMask(Grouped):
     """Grouped-query attention to the k positions whose values score highest, and their score is added to the logits.
 
     A position's score for a key-value head: exp(A·softplus(v W_dt)), from the cached values, so that a decode step
@@ -42,11 +42,6 @@ class DynamicMask(Attention):
 
     def __post_init__(self) -> None:
         self.plain()
-
-    @property
-    def group_size(self) -> int:
-        """Query heads per key-value head."""
-        return self.n_heads // self.n_kv_heads
 
     def plain(self) -> GQA:
         """Return the attention that lends it its projections, norms, rotation and cache."""

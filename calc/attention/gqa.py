@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import field, replace
 from typing import ClassVar, Literal
 
-from calc.attention import Attention
 from calc.attention.gate import OutputGate, output_gate
+from calc.attention.grouped import Grouped
 from calc.errors import SpecError
 from calc.fields import Positive
 from calc.masks import Causal, Mask
@@ -15,7 +15,7 @@ from calc.records import named_record
 
 
 @named_record
-class GQA(Attention):
+class GQA(Grouped):
     """Grouped-query attention; MHA when ``n_kv_heads = n_heads``, MQA when it is 1.
 
     Softmax(q kᵀ / √d_h + positions) v over h query heads that share h_kv key-value heads.
@@ -80,17 +80,11 @@ class GQA(Attention):
     mask: Mask = field(default_factory=Causal)
 
     def __post_init__(self) -> None:
-        if self.n_heads % self.n_kv_heads:
-            raise SpecError(f"n_heads = {self.n_heads} is not divisible by n_kv_heads = {self.n_kv_heads}")
+        super().__post_init__()
         if self.rotary_dim is not None and self.rotary_dim > self.head_dim:
             raise SpecError(f"rotary_dim = {self.rotary_dim} is larger than head_dim = {self.head_dim}")
         if self.v_from_k and self.v_head_dim not in (None, self.head_dim):
             raise SpecError(f"v_from_k needs v_head_dim = {self.v_head_dim} to be head_dim = {self.head_dim}")
-
-    @property
-    def group_size(self) -> int:
-        """Query heads per key-value head."""
-        return self.n_heads // self.n_kv_heads
 
     def operations(self) -> Table:
         """Return projections, norms, rotation, scores, softmax, values, gate, output."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
-from calc.algebra import Number
 from calc.attention import Attention
 from calc.attention.gate import OutputGate, output_gate
 from calc.fields import Positive
@@ -221,23 +220,6 @@ class MLA(LatentAttention):
     def mask(self) -> Mask:
         """The positions so far, or those of the window."""
         return Window(window=self.window) if self.window else Causal()
-
-
-def saved_by_absorbing(spec: LatentAttention, t: Number, s: Number) -> Number:
-    """Return the matmul FLOPs that the absorbed form saves for t new tokens over s positions; negative where it costs.
-
-    2·h·(d_c·(d_n + d_v)·(keys − t) − (2·d_c − d_n − d_v)·pairs): naive rebuilds every key where absorbed transforms
-    every query, and absorbed pays for wider scores and sums in each pair. Over many keys the forms break even at
-    t ≈ d_c·(d_n + d_v)/(2·d_c − d_n − d_v) new tokens: 171 for DeepSeek-V3.
-
-    >>> v3 = MLA(n_heads=128, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128)
-    >>> saved_by_absorbing(v3, 1, 4096) > 0 > saved_by_absorbing(v3, 4096, 4096)
-    True
-    """
-    env = spec.mask.bind()
-    heads, widths = spec.n_heads, spec.qk_nope_head_dim + spec.v_head_dim
-    rebuilt = spec.kv_lora_rank * widths * (spec.mask.keys(t, s, env) - t)
-    return 2 * heads * (rebuilt - (2 * spec.kv_lora_rank - widths) * spec.mask.pairs(t, s, env))
 
 
 def absorbed_cheaper_from(spec: LatentAttention) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from calc.attention import Attention
+from calc.attention.grouped import Grouped
 from calc.errors import SpecError
 from calc.fields import Positive
 from calc.masks import Causal
@@ -14,7 +14,7 @@ from calc.sparse_masks import TopKBlocks
 
 
 @named_record
-class MSA(Attention):
+class MSA(Grouped):
     """Grouped-query attention over the k blocks of B positions that score highest, the query's own always among them.
 
     An indexer with one small head for each key-value head scores all positions, 2·h^I·d^I FLOPs a pair; a block's score
@@ -44,18 +44,12 @@ class MSA(Attention):
     n_selected: Positive
 
     def __post_init__(self) -> None:
-        if self.n_heads % self.n_kv_heads:
-            raise SpecError(f"n_heads = {self.n_heads} is not divisible by n_kv_heads = {self.n_kv_heads}")
+        super().__post_init__()
         if self.rotary_dim > min(self.head_dim, self.index_head_dim):
             raise SpecError(
                 f"rotary_dim = {self.rotary_dim} is larger than head_dim = {self.head_dim} "
                 f"or index_head_dim = {self.index_head_dim}"
             )
-
-    @property
-    def group_size(self) -> int:
-        """Query heads per key-value head."""
-        return self.n_heads // self.n_kv_heads
 
     def operations(self) -> Table:
         """Return projections, norms, rotation, the indexer, attention over what it selects, the output."""

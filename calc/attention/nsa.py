@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from calc.algebra import Number, floor_div, modulo, triangle
-from calc.attention import Attention
 from calc.attention.entries import Closing, Pending
+from calc.attention.grouped import Grouped
 from calc.errors import SpecError
 from calc.fields import Positive
 from calc.masks import Env, Mask, Window
@@ -34,7 +34,7 @@ class Blocks(Mask):
 
 
 @named_record
-class NSA(Attention):
+class NSA(Grouped):
     """Native sparse attention: each query attends to compressed entries, to selected blocks and to a window of w.
 
     The three branches have keys and values of their own, and a gate for each head weighs their results. *Compressed*:
@@ -73,19 +73,13 @@ class NSA(Attention):
     window: Positive = 512
 
     def __post_init__(self) -> None:
-        if self.n_heads % self.n_kv_heads:
-            raise SpecError(f"n_heads = {self.n_heads} is not divisible by n_kv_heads = {self.n_kv_heads}")
+        super().__post_init__()
         if self.block_size % self.compress_stride:
             raise SpecError(
                 f"block_size = {self.block_size} is not divisible by compress_stride = {self.compress_stride}"
             )
         if self.n_selected < 3:
             raise SpecError(f"n_selected = {self.n_selected} is less than 3: the first block and two local ones")
-
-    @property
-    def group_size(self) -> int:
-        """Query heads per key-value head."""
-        return self.n_heads // self.n_kv_heads
 
     @property
     def entries(self) -> Compressed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from calc.activations import Activation
-from calc.attention import Attention
+from calc.attention.grouped import Grouped
 from calc.errors import SpecError
 from calc.fields import Positive
 from calc.masks import Causal
@@ -14,7 +14,7 @@ from calc.records import named_record
 
 
 @named_record
-class SharedBlock(Attention):
+class SharedBlock(Grouped):
     """A whole transformer block that reads [x; embedding], 2·d wide, and ends in a map of the layer's own.
 
     Attention of h heads from 2·d to d, a gated network of d_ff, both under norms and without residuals of their own;
@@ -51,15 +51,9 @@ class SharedBlock(Attention):
     """The weights are an earlier layer's."""
 
     def __post_init__(self) -> None:
-        if self.n_heads % self.n_kv_heads:
-            raise SpecError(f"n_heads = {self.n_heads} is not divisible by n_kv_heads = {self.n_kv_heads}")
+        super().__post_init__()
         if self.attention_adapters and self.adapter_rank is None:
             raise SpecError("attention_adapters = true needs adapter_rank")
-
-    @property
-    def group_size(self) -> int:
-        """Query heads per key-value head."""
-        return self.n_heads // self.n_kv_heads
 
     @property
     def n_inputs(self) -> int:

@@ -7,16 +7,14 @@ layers, and returns a device that has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from calc.errors import MissingExtra
+from calc.progress import Progress
 from calc.results import Result
-
-Progress = Callable[[str, int, int], None]
-"""Told what is measured next, how many shapes are done, and how many there are."""
 
 
 def calibrate(

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from calc.calibration.links import SHARE, fitted_links
-from calc.calibration.run import Found, Progress, run
+from calc.calibration.run import Found, run
 from calc.checks import number, whole
 from calc.constants import CALIBRATION_VERSION
 from calc.deviations import Errors, deviations
 from calc.errors import SpecError
 from calc.files import write_json
 from calc.hardware import Accelerator
+from calc.progress import Progress
 from calc.results import Figure, Grid, Result, Row
 
 RESTLESS = 0.1

@@ -26,11 +26,10 @@ from calc.hardware import Accelerator
 from calc.kernels import Kernel, kernels
 from calc.layers import Layer
 from calc.model import Block, Pass
+from calc.progress import Progress
 from calc.records import Record, named_record
 from calc.roofline import Launch, efficiency, kernel_time
 from calc.units import dtype
-
-Progress = Callable[[str, int, int], None]
 
 FEWEST: Final = 16
 """Points without which no fit is tried."""

@@ -9,8 +9,8 @@ from typing import Any
 from calc.charts.chart import Asked, Chart, Size
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.strips import draw
+from calc.charts.reading import only_answer
 from calc.deviations import quantile
-from calc.errors import SpecError
 
 LIMITS = (0.25, 4.0)
 """Ratios beyond are drawn at the edge."""
@@ -23,17 +23,15 @@ def data(asked: Asked) -> ChartData:
 
     ``results`` are what ``calc accuracy --format json`` printed.
     """
-    answers = [answer for answer in asked.results if answer.get("kind") == "accuracy"]
-    if len(answers) != 1 or len(asked.results) != 1:
-        raise SpecError("the chart accuracy is drawn from what `calc accuracy --format json` printed (--from)")
-    groups = _grouped(answers[0])
+    answer = only_answer("accuracy", asked.results)
+    groups = _grouped(answer)
     names = tuple(f"{name} ({len(ratios)})" for name, ratios in groups.items())
     panel = Panel(
         x=Axis(label="predicted / measured (log scale)", scale="log", low=LIMITS[0], high=LIMITS[1]),
         y=Axis(label="quantity and where it was published (measurements)", scale="names", names=names),
         series=tuple(_series(row, name, ratios) for row, (name, ratios) in enumerate(groups.items())),
     )
-    every = [1 + row["error"] for row in answers[0]["rows"]]
+    every = [1 + row["error"] for row in answer["rows"]]
     within = sum(0.8 <= ratio <= 1.25 for ratio in every) / len(every)
     return ChartData(
         chart="accuracy",
@@ -41,7 +39,7 @@ def data(asked: Asked) -> ChartData:
         f"the median error is {median(abs(ratio - 1) for ratio in every):.0%}",
         panels=(panel,),
         conventions="Dots: measurements; bars: the middle eight of ten; strokes: medians. Beyond a factor of four at "
-        f"the edge. {len(answers[0]['not_modelled']):,} further measurements are not modelled. Sources with fewer than "
+        f"the edge. {len(answer['not_modelled']):,} further measurements are not modelled. Sources with fewer than "
         f"{FEWEST} measurements together.",
         source="published measurements that the program carries",
     )

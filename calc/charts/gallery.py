@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from calc.charts import KINDS, plot
 from calc.charts.chart import chart
 from calc.charts.picture import DPI, Picture
 from calc.errors import SpecError
+from calc.progress import Progress
 from calc.results import Figure, Grid, Result, Row
 
 PAGE = "README.md"
@@ -24,7 +25,6 @@ ANSWERS = {
 """Chart of another command's answer → the command, whose first word is the answer's kind."""
 TALL, COARSE = 8.0, 100
 """Inches from which on a picture is drawn with fewer dots to the inch, so that none is a large file."""
-Progress = Callable[[str, int, int], None]
 
 
 def list_charts() -> Result:

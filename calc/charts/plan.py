@@ -8,6 +8,7 @@ from typing import Any
 from calc.charts.chart import Asked, Chart, Size
 from calc.charts.data import Axis, ChartData, Mark, Panel, Series
 from calc.charts.drawing.lines import draw
+from calc.charts.reading import only_answer
 from calc.errors import SpecError
 
 
@@ -16,10 +17,7 @@ def data(asked: Asked) -> ChartData:
 
     ``results`` are what ``calc plan --format json`` printed.
     """
-    plans = [answer for answer in asked.results if answer.get("kind") == "plan"]
-    if len(plans) != 1 or len(asked.results) != 1:
-        raise SpecError("the chart plan is drawn from what `calc plan --format json` printed (--from)")
-    plan = plans[0]
+    plan = only_answer("plan", asked.results)
     if not plan["choices"]:
         raise SpecError("the plan has no deployment to draw: nothing would do")
     best, demand, wanted = plan["choices"][0], plan["demand"], plan["objectives"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,14 @@ def read_result(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION or "kind" not in data:
         raise SpecError(f"{name} is not what a command of calc printed with --format json")
     return data
+
+
+def only_answer(kind: str, results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the one answer that a chart is drawn from; chart, command and kind of answer have one name.
+
+    Raises:
+        SpecError: there is none, another or more than one.
+    """
+    if [result.get("kind") for result in results] != [kind]:
+        raise SpecError(f"the chart {kind} is drawn from what `calc {kind} --format json` printed (--from)")
+    return results[0]

@@ -92,7 +92,7 @@ def _finding(images: tuple[Series, ...], minutes: dict[str, int]) -> str:
 
 def draw(data: ChartData, canvas: Canvas) -> None:
     """Draw images as lines, and minutes as bars beside them."""
-    for slot, panel in zip(canvas.slots(len(data.panels), canvas.fitting(2)), data.panels, strict=True):
+    for panel, slot in canvas.placed(data.panels, 2):
         (bars if panel.y.names else lines).draw_panel(panel, canvas, slot)
 
 

@@ -14,10 +14,9 @@ from calc.errors import UnknownName
 from calc.files import write_json
 from calc.measured.readers import predict
 from calc.measured.rows import Measurement, NotModelled, read
+from calc.progress import Progress
 from calc.records import Record, record
 from calc.results import Figure, Grid, Result, Row
-
-Progress = Callable[[str, int, int], None]
 
 BARS: Mapping[str, tuple[str, float]] = {
     "operator": ("median", 0.12),

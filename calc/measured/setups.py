@@ -1,4 +1,4 @@
-"""What a measured row says of a deployment: engine and version, accelerator, layout, number formats."""
+"""What a measured row says of a deployment: engine and version, accelerator, number formats."""
 
 from __future__ import annotations
 
@@ -39,8 +39,21 @@ def engine_of(row: Measurement, default: str | None = None) -> Engine:
     return load_engine(name, found.group() if found else None)
 
 
+def device_of(row: Measurement) -> Accelerator:
+    """Return the device that a row names.
+
+    Raises:
+        NotModelled: none is stated.
+        CalcError: one without a preset.
+    """
+    named = row.first("hardware", "gpu", "device", "accelerator", "system")
+    if named is None:
+        raise NotModelled("hardware is not stated")
+    return find_accelerator(str(named))
+
+
 def accelerator_of(row: Measurement) -> Accelerator:
-    """Return the accelerator that a row was run on.
+    """Return the accelerator that an engine ran on: with the memory that its driver showed, where the row says so.
 
     Raises:
         NotModelled: none is stated, or one without a preset.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from calc.catalog import load
@@ -16,9 +16,8 @@ from calc.planning.answer import Plan
 from calc.planning.demand import Demand, Lengths, Objectives
 from calc.planning.families import families
 from calc.planning.search import Question, Search
+from calc.progress import Progress
 from calc.units import dtype
-
-Watch = Callable[[str, int, int], None]
 
 
 def plan(
@@ -43,7 +42,7 @@ def plan(
     images: str | None = None,
     audio: str | None = None,
     video: str | None = None,
-    progress: Watch | None = None,
+    progress: Progress | None = None,
 ) -> Plan:
     """Return the cheapest deployments that answer ``rate`` requests per second within the objectives.
 

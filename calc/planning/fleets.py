@@ -7,8 +7,9 @@ from typing import Any
 
 from calc.errors import SpecError
 from calc.planning.answer import Plan
-from calc.planning.api import Watch, plan
+from calc.planning.api import plan
 from calc.planning.demand import HOURS
+from calc.progress import Progress
 from calc.records import Record, named_record
 from calc.results import Figure, Grid, Result, Row
 
@@ -83,7 +84,7 @@ def _cells(one: Plan) -> tuple[str | Figure | None, ...]:
     return one.title, Figure(one.demand.rate), best.text(), Figure(best.gpus), bill
 
 
-def fleet(demands: Sequence[Mapping[str, Any]], *, progress: Watch | None = None, **common: Any) -> Fleet:
+def fleet(demands: Sequence[Mapping[str, Any]], *, progress: Progress | None = None, **common: Any) -> Fleet:
     """Return the plans of several models; each of ``demands`` are arguments of ``calc.plan``, ``common`` are shared.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Chains of thought that are checked and redone, and many of them side by side: expected tokens, FLOPs, cache, money.
+"""Chains of thought that are checked and redone, and many of them side by side: tokens, context, chances.
 
 Formulas, for M steps of S tokens, checked by V tokens each, redone with chance q in up to R attempts, an answer of Y
 tokens, N samples of a prompt of P tokens:
@@ -6,7 +6,7 @@ tokens, N samples of a prompt of P tokens:
     A = 1 + q + … + q^(R−1) = (1 − q^R)/(1 − q)      expected attempts of a step (1/(1 − q) without a limit)
     kept = M·S + Y                                    what stays in the context
     generated = N·(M·A·(S + V) + Y)                   what is generated and paid for
-    peak = P + M·S + max(V, Y)                        the longest context of a sample
+    peak = P + M·S + max(V, Y)                        the longest context of a sample (P + Y without steps)
 
 A rejected attempt and every check are taken out of the context again, so that the next attempt starts where the last
 one did: the cache before it still stands. Source of the process: Gemini 2.5's "thinking" as the literature has it, a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from calc.costs import PHASES, Costs, Setting
 from calc.errors import SpecError, printable
 from calc.hardware import Accelerator
 from calc.model import Model
+from calc.progress import Progress
 from calc.report.layout import shown
 from calc.report.markup import environment, table
 from calc.results import Figure, Grid, Row
@@ -30,7 +31,6 @@ from calc.views import compare, operation_table, show
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-Progress = Callable[[str, int, int], None]
 MOST = 8
 NARROW = 4.3
 """Inches across of a chart on a phone, where its text is nearly as large as the page's."""
@@ -239,9 +239,10 @@ class _Page:
                 yield self._figure(name, picture, chosen, options)
         for name in ON_DEVICES if self.accelerator else ():
             options = self._options(name)
-            for number, model in enumerate(self.models):
-                if self._fits(name, number, options):
-                    yield self._figure(name, plot(name, [model], **options), [number], options)
+            for number in range(len(self.models)):
+                alone = self._plotted(name, [number], options)
+                if alone is not None:
+                    yield self._figure(name, alone, [number], options)
 
     def _options(self, name: str) -> dict[str, Any]:
         """Return the options that a chart takes; without a context of its own it shows its usual range."""
@@ -268,21 +269,22 @@ class _Page:
 
     def _picture(self, name: str, options: dict[str, Any]) -> tuple[list[int], Picture | None]:
         """Return the numbers of the models that a chart can show, and the chart of them."""
-        chosen = list(range(len(self.models)))[: chart(name).most]
-        try:
-            return chosen, plot(name, [self.models[number] for number in chosen], **options)
-        except SpecError:
-            fitting = [number for number in range(len(self.models)) if self._fits(name, number, options)]
-            fitting = fitting[: chart(name).most]
-        picture = plot(name, [self.models[number] for number in fitting], **options) if fitting else None
-        return fitting, picture
+        every, most = range(len(self.models)), chart(name).most
+        picture = self._plotted(name, every[:most], options)
+        if picture is not None:
+            return list(every[:most]), picture
+        fitting = [number for number in every if self._plotted(name, [number], options) is not None][:most]
+        return fitting, self._plot(name, fitting, options) if fitting else None
 
-    def _fits(self, name: str, number: int, options: dict[str, Any]) -> bool:
+    def _plotted(self, name: str, chosen: Sequence[int], options: dict[str, Any]) -> Picture | None:
+        """Return a chart of some models; None where it is about something that they lack."""
         try:
-            plot(name, [self.models[number]], **options)
+            return self._plot(name, chosen, options)
         except SpecError:
-            return False
-        return True
+            return None
+
+    def _plot(self, name: str, chosen: Sequence[int], options: dict[str, Any]) -> Picture:
+        return plot(name, [self.models[number] for number in chosen], **options)
 
     # ---- the accelerator
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from calc.layers import Block
-from calc.operations import Einsum, Elementwise, Env, Norm, Operation, Softmax
+from calc.operations import Einsum, Elementwise, Env, Operation, Softmax
 from calc.passes import Pass, running
 from calc.saved.keeping import POSITIONS, Keeping, Tensor
+from calc.saved.order import Order
 
 
 def groups(blocks: Iterable[Block]) -> Iterator[list[Block]]:
@@ -27,10 +28,6 @@ def groups(blocks: Iterable[Block]) -> Iterator[list[Block]]:
     yield from alone
 
 
-BESIDE = {"beside": "attention", "laurel": "attention"}
-"""Parts that read what another part reads, through its norm."""
-
-
 class Joined:
     """The tables of one layer, or a table outside the layers: their operations in order, and how they are joined."""
 
@@ -44,83 +41,16 @@ class Joined:
             self.tables[block.name].append(operation)
             self.envs[block.path, operation.name] = env
             self.operations[block.path, operation.name] = (block, operation)
-        self.entries: dict[str, Tensor] = {}
-        self.streams: dict[tuple[str, str], Tensor] = {}
-        self.elsewhere: set[Tensor] = set()
-        """Tensors from outside that another table keeps: the states that a prediction module starts from."""
-        self.order = self._ordered()
+        found = Order(self.blocks, self.tables)
+        self.order, self.elsewhere = found.operations, found.elsewhere
+        self._entries, self._streams = found.entries, found.streams
 
     # ---- how tables are joined
-
-    def _ordered(self) -> list[tuple[Block, Operation]]:
-        """Return the operations in the order of the forward pass: norms before their part, residuals after it.
-
-        Notes on the way what enters each part, and which tensor the stream is at every operation between parts.
-        """
-        around = self.blocks.get("residual")
-        waiting = {name: block for name, block in self.blocks.items() if name != "residual"}
-        order: list[tuple[Block, Operation]] = []
-        first = next(iter(self.blocks.values()))
-        if around is None or not first.layer:
-            for block in waiting.values():
-                read = self.tables["final_norm"] if block.name in ("head", "pooler") and "final_norm" in waiting else []
-                enters = (first.path if first.layer else first.name, "x")
-                self.entries[block.name] = ("final_norm", read[-1].name) if read else enters
-                order.extend((block, op) for op in self.tables[block.name])
-            return order
-        stream = enters = (around.path.removesuffix(".residual"), "x")
-        given: dict[str, Tensor] = {}
-        """The latest result of a part, of what stands between it and the stream."""
-
-        def run(name: str, entry: Tensor) -> None:
-            block = waiting.pop(name)
-            self.entries[name] = entry
-            order.extend((block, op) for op in self.tables[name])
-            if self.tables[name]:
-                given[name] = (block.path, self.tables[name][-1].name)
-
-        normed: dict[str, Tensor] = {}
-        later = {name for operation in around.operations for name in operation.inputs}
-        for name in list(waiting):
-            if name in later or f"{name.removesuffix('_hyper')}_hyper" in self.blocks:
-                break
-            # what stands before the layer in its module, and makes its input
-            self.elsewhere.add((waiting[name].path, "x"))
-            run(name, (waiting[name].path, "x"))
-            stream = enters = given[name]
-        for operation in self.tables["residual"]:
-            own = (around.path, operation.name)
-            parts = [name for name in operation.inputs if name != "x"]
-            hyper = self.blocks.get(f"{operation.name.removesuffix('_norm')}_hyper")
-            if hyper and not parts:
-                self.streams[operation.name, "x"] = (hyper.path, "collapse")
-                order.append((around, operation))
-                normed[operation.name.removesuffix("_norm")] = own
-                continue
-            for name in parts:
-                if name in waiting:
-                    mine = normed.get(BESIDE.get(name, name), normed.get("input"))
-                    run(name, mine or (enters if around.parallel else stream))
-            for name in operation.inputs:
-                before = enters if around.parallel and isinstance(operation, Norm) else stream
-                self.streams[operation.name, name] = before if name == "x" else given.get(name, (around.path, name))
-            order.append((around, operation))
-            if not parts:
-                normed[operation.name.removesuffix("_norm")] = own
-            elif "x" in operation.inputs:
-                stream = own
-            else:
-                given[parts[0]] = own
-        for name in list(waiting):
-            run(name, normed.get(BESIDE.get(name, name), stream))
-            if name not in BESIDE and waiting:
-                stream = given[name]
-        return order
 
     def resolve(self, block: Block, name: str) -> Tensor:
         """Return which tensor an operation's operand is."""
         if name == "x":
-            return self.entries[block.name]
+            return self._entries[block.name]
         if (block.path, name) in self.operations:
             return (block.path, name)
         for state in block.states:
@@ -131,7 +61,7 @@ class Joined:
     def operand(self, block: Block, operation: Operation, name: str) -> Tensor:
         """Return which tensor an operation's operand is; between parts that depends on where the operation stands."""
         if block.name == "residual":
-            return self.streams.get((operation.name, name), (block.path, name))
+            return self._streams.get((operation.name, name), (block.path, name))
         return self.resolve(block, name)
 
     def operand_letters(self, block: Block, operation: Operation, name: str) -> str:

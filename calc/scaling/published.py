@@ -104,19 +104,6 @@ JOINT: Final = Joint(
 
 GRANULAR: Final = Granular(c=0.47, g=2.1, gamma=0.58, a=18.1, alpha=0.115, b=30.8, beta=0.147)
 
-GRANULAR_DENSE: Final = Sum(
-    name="krajewski-dense",
-    title="Dense models beside fine-grained ones",
-    counted="non_embedding",
-    source="Krajewski et al. 2024, arXiv:2402.07871 Table 1",
-    fitted="dense baselines of the fine-grained experiments",
-    e=0.47,
-    a=16.3,
-    alpha=0.126,
-    b=26.7,
-    beta=0.127,
-)
-
 
 def law(name: str) -> Law:
     """Return a law by name.

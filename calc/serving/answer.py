@@ -286,7 +286,7 @@ def serve(
     gpus, prefill_gpus = whole("gpus", gpus), whole("prefill_gpus", prefill_gpus, 0)
     if prefill_gpus >= gpus:
         raise SpecError(f"prefill_gpus = {prefill_gpus} leaves none of {gpus} devices to decode")
-    layout = _layout(loaded, gpus - prefill_gpus, tp, pp, ep, dp)
+    layout = _layout(gpus - prefill_gpus, tp, pp, ep, dp)
     input_tokens, output_tokens = whole("input_tokens", input_tokens), whole("output_tokens", output_tokens)
     guesses = whole("guesses", guesses, 0)
     inputs = inputs_of(loaded, read(images, audio, video))
@@ -320,7 +320,7 @@ def serve(
     return answered(asked)
 
 
-def _layout(model: Model, gpus: int, tp: int | None, pp: int, ep: int, dp: int | None) -> Layout:
+def _layout(gpus: int, tp: int | None, pp: int, ep: int, dp: int | None) -> Layout:
     """Return the layout of the devices that decode: what is not given follows from their number.
 
     Raises:

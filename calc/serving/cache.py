@@ -82,13 +82,9 @@ def _of_block(block: Block, form: Format, source: int) -> tuple[Number, Mapping[
 class Capacity(Record):
     """What fits into the bytes that a device has for the cache, for sequences of one context."""
 
-    available: Number
-    """Bytes."""
     context: Number
     logical_bytes: Number
     """What one sequence needs on this rank."""
-    allocated_bytes: Number
-    """What the engine sets aside for one sequence on this rank."""
     logical_sequences: Number
     allocated_sequences: Number
     reported_tokens: Number
@@ -128,19 +124,16 @@ def capacity(
     if not layers:
         unlimited = available * 0 + float("inf")
         return Capacity(
-            available=available, context=context, logical_bytes=0, allocated_bytes=0,
-            logical_sequences=unlimited, allocated_sequences=unlimited, reported_tokens=None,
+            context=context, logical_bytes=0, logical_sequences=unlimited, allocated_sequences=unlimited,
+            reported_tokens=None,
         )  # fmt: skip
     if engine.layers == "groups":
-        found = _groups(layers, engine, available, context, batched_tokens, longest or context)
+        sequences, reported = _groups(layers, engine, available, context, batched_tokens, longest or context)
     else:
-        found = _pools(layers, engine, available, context)
-    allocated, sequences, reported = found
+        sequences, reported = _pools(layers, engine, available, context)
     return Capacity(
-        available=available,
         context=context,
         logical_bytes=logical,
-        allocated_bytes=allocated,
         logical_sequences=available / logical,
         allocated_sequences=sequences,
         reported_tokens=reported,
@@ -190,8 +183,8 @@ def grouping(layers: list[Kept], block_tokens: int) -> Grouping:
 
 def _groups(
     layers: list[Kept], engine: Engine, available: Number, context: Number, batched: int, longest: Number
-) -> tuple[Number, Number, Number]:
-    """Return (bytes of a sequence, sequences, reported tokens) where groups of layers share one pool."""
+) -> tuple[Number, Number]:
+    """Return (sequences, reported tokens) where groups of layers share one pool."""
     group = grouping(layers, engine.block_tokens)
     pool = floor_div(available, group.page * group.size)
     blocks = _blocks(group, context, batched)
@@ -200,7 +193,7 @@ def _groups(
         reported = floor_div(pool * longest, _blocks(group, longest, batched))
     else:
         reported = floor_div(pool, len(group.groups)) * smallest if smallest else None
-    return blocks * group.page * group.size, pool / blocks, reported
+    return pool / blocks, reported
 
 
 def _blocks(group: Grouping, context: Number, batched: int) -> Number:
@@ -216,8 +209,8 @@ def _blocks(group: Grouping, context: Number, batched: int) -> Number:
     return total
 
 
-def _pools(layers: list[Kept], engine: Engine, available: Number, context: Number) -> tuple[Number, Number, Number]:
-    """Return (bytes of a sequence, sequences, reported tokens) where each kind of layer has a pool of its own."""
+def _pools(layers: list[Kept], engine: Engine, available: Number, context: Number) -> tuple[Number, Number]:
+    """Return (sequences, reported tokens) where each kind of layer has a pool of its own."""
     full = sum(layer.layers * layer.bytes_per_token for layer in layers if layer.reach is None)
     windows = [layer for layer in layers if layer.reach is not None]
     state = sum(layer.layers * layer.state_bytes for layer in layers)
@@ -244,4 +237,4 @@ def _pools(layers: list[Kept], engine: Engine, available: Number, context: Numbe
     least = limits[0]
     for limit in limits[1:]:
         least = minimum(least, limit)
-    return sequence, least, reported
+    return least, reported

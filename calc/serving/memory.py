@@ -21,7 +21,7 @@ ELEMENT_BYTES = 2
 
 @named_record
 class ServingMemory(Record):
-    """Bytes of one device; they add up to ``capacity``, less what no budget gives out.
+    """Bytes of one device; they add up to ``capacity`` less what no budget gives out.
 
     ``peak``: activations and logits at the largest step. ``cache``: what keys, values and states may have; negative
     where the rest does not fit.
@@ -33,7 +33,6 @@ class ServingMemory(Record):
     overhead: Number
     graphs: Number
     cache: Number
-    unused: Number
 
     @property
     def beside(self) -> Number:
@@ -112,5 +111,4 @@ def divide(
         overhead=overhead,
         graphs=recorded,
         cache=cache,
-        unused=capacity - used - recorded - maximum(cache, 0),
     )

@@ -78,7 +78,6 @@ class StepTime(Record):
     by_kind: Mapping[str, Number]
     compute_bound: Number
     communication: Number
-    sampling: Number
     host: Number
     encoding: Number = 0.0
 
@@ -165,7 +164,7 @@ class Steps:
         return StepTime(
             seconds=seconds + self.drafting_s(sequences, width), by_kind=by_kind,
             compute_bound=sum(part.compute_bound for part in parts),
-            communication=communication, sampling=sampling, host=host,
+            communication=communication, host=host,
         )  # fmt: skip
 
     def in_one_batch(self, sequences: Number, width: int, prompts: Number, tokens: Number) -> Number:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from calc.hardware import Accelerator
 from calc.model import Model
 from calc.parallel import Layout
 from calc.parallel.layout import Schedule
+from calc.progress import Progress
 from calc.training.answer import HOUR, MEMORY_PARTS, Budget, Training, memory_for
 from calc.training.practice import load_practice
 from calc.training.run import RECOMPUTE, Method, Recompute, Run, default_batch
@@ -22,7 +23,6 @@ from calc.training.work import flops_again
 from calc.units import memory as size
 
 DEFAULT_CONTEXT = 4096
-Watch = Callable[[str, int, int], None]
 
 
 def train(
@@ -53,7 +53,7 @@ def train(
     tokens: int | None = None,
     usd_per_hour: float | None = None,
     search: bool = False,
-    progress: Watch | None = None,
+    progress: Progress | None = None,
 ) -> Training:
     """Return what a training run costs: memory of a device, time of a step, utilisation, and for ``tokens`` the bill.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from calc.errors import CalcError, SpecError
 from calc.parallel import Layout
+from calc.progress import Progress
 from calc.training.answer import memory_for
 from calc.training.run import RECOMPUTE, Recompute, Run, default_batch
 from calc.training.step import step_time
@@ -19,8 +20,6 @@ EXPERT_DEGREES = (1, 8, 32, 64)
 LEAST_CONTEXT_SHARE = 8192
 """Sequences are shared by ranks only where each still has this many tokens."""
 
-Watch = Callable[[str, int, int], None]
-
 
 def best(
     common: dict[str, Any],
@@ -28,7 +27,7 @@ def best(
     *,
     zero: int | None,
     global_batch: int | None,
-    progress: Watch | None = None,
+    progress: Progress | None = None,
 ) -> list[Run]:
     """Return the fastest runs that fit, fastest first.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -10,10 +10,8 @@ from pathlib import Path
 
 from calc.errors import MissingExtra, SpecError
 from calc.files import write_json
+from calc.progress import Progress
 from calc.results import Result
-
-Progress = Callable[[str, int, int], None]
-"""Told the name of what is proven next, how many are done, and how many there are."""
 
 
 def prove(

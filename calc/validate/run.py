@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from fractions import Fraction
@@ -18,6 +18,7 @@ from calc.identify import find_accelerator
 from calc.modality.tower import Tower
 from calc.model import Block, Model, Pass, environment, running
 from calc.operations import Counts
+from calc.progress import Progress
 from calc.records import Record, record
 from calc.reference.base import Key, parameters_by_operation
 from calc.saved import Keeping, Recompute, saved, saved_bytes
@@ -299,7 +300,7 @@ class Proof(Record):
 def prove_all(
     wanted: Mapping[str, tuple[Sample, ...]],
     device: str,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     meter: Meter | None = None,
 ) -> Proof:
     """Prove samples under their names; models that shrink to the same structure are run once.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from importlib import import_module
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +17,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from tests.attention.layers import Case, layer_of  # noqa: E402
 
 pytestmark = pytest.mark.oracle
 
@@ -34,18 +35,6 @@ GEMMA4 = {
     "attention_k_eq_v": True, "num_kv_shared_layers": 0, "sliding_window": 64,
 }  # fmt: skip
 NORM = {"qk_norm": "rms"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A layer of transformers, and our fields for it."""
-
-    package: str
-    layer: str
-    config: str
-    hf: dict[str, Any] = field(default_factory=dict)
-    ours: dict[str, Any] = field(default_factory=dict)
-    index: int = 0
 
 
 CASES: dict[str, Case] = {
@@ -80,15 +69,6 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-def layer_of(case: Case) -> tuple[Any, Any]:
-    package = import_module(f"transformers.models.{case.package}")
-    config = getattr(package, case.config)(**SIZES | case.hf)
-    config._attn_implementation = "eager"
-    module = import_module(f"transformers.models.{case.package}.modeling_{case.package}")
-    with torch.device("meta"):
-        return getattr(module, case.layer)(config, case.index).eval(), config
-
-
 def block_of(case: Case) -> Block:
     block = Block.of("attention", GQA(**OURS | case.ours))
     return replace(block, letters={"d": D_MODEL, **block.letters})
@@ -117,7 +97,7 @@ def run(layer: Any, config: Any, case: Case, tokens: int, context: int, cache: A
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_parameters_flops_and_cache(case: Case) -> None:
-    layer, config = layer_of(case)
+    layer, config = layer_of(case, SIZES)
     block = block_of(case)
     assert parameters([block]).total == sum(weight.numel() for weight in layer.parameters())
     cache = transformers.DynamicCache(config=config)

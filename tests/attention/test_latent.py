@@ -11,7 +11,7 @@ import sympy as sp
 
 from calc.attention import Attention
 from calc.attention.dsa import DSA
-from calc.attention.mla import MLA, LatentAttention, absorbed_cheaper_from, saved_by_absorbing
+from calc.attention.mla import MLA, LatentAttention, absorbed_cheaper_from
 from calc.errors import SpecError
 from calc.model import Block, Pass, cache_bytes, flops_by_operation, parameters
 from calc.units import dtype
@@ -66,12 +66,11 @@ def test_flops_by_hand() -> None:
     assert flops(SMALL, Pass.decode(t)) == 2 * (down + 12 * 6 * (8 + 5) + t * 6 * (2 * 12 + 4))
 
 
-@pytest.mark.parametrize("spec", [SMALL, V3, SPARSE], ids=["small", "deepseek-v3", "sparse"])
-@pytest.mark.parametrize(("t", "s"), [(1, 1), (1, 2), (1, 900), (170, 4000), (171, 10**6), (300, 300)])
-def test_what_absorbing_saves_is_what_the_tables_differ_by(spec: LatentAttention, t: int, s: int) -> None:
-    pass_ = Pass(tokens=t, context=s, source=s)
-    naive, absorbed = (flops(replace(spec, form=form), pass_) for form in ("naive", "absorbed"))
-    assert saved_by_absorbing(spec, t, s) == naive - absorbed
+def saved_by_absorbing(spec: LatentAttention, t: Any, s: Any) -> Any:
+    naive, absorbed = (
+        flops(replace(spec, form=form), Pass(tokens=t, context=s, source=s)) for form in ("naive", "absorbed")
+    )
+    return naive - absorbed
 
 
 def test_break_even_of_deepseek_v3() -> None:

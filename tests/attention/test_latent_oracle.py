@@ -6,8 +6,7 @@ decode step, in the ``full`` convention.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from importlib import import_module
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +19,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from tests.attention.layers import Case, layer_of  # noqa: E402
 
 pytestmark = pytest.mark.oracle
 
@@ -34,18 +35,6 @@ OURS: dict[str, Any] = {
     "v_head_dim": 10,
 }  # fmt: skip
 OUR_INDEX: dict[str, Any] = {"kind": "dsa", "n_index_heads": 3, "index_head_dim": 14, "n_selected": 6}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A layer of transformers, and our fields for it."""
-
-    package: str
-    layer: str
-    config: str
-    hf: dict[str, Any] = field(default_factory=dict)
-    ours: dict[str, Any] = field(default_factory=dict)
-    index: int = 0
 
 
 V3 = ("deepseek_v3", "DeepseekV3Attention", "DeepseekV3Config")
@@ -80,15 +69,6 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-def layer_of(case: Case) -> tuple[Any, Any]:
-    package = import_module(f"transformers.models.{case.package}")
-    config = getattr(package, case.config)(**LATENT | case.hf)
-    config._attn_implementation = "eager"
-    module = import_module(f"transformers.models.{case.package}.modeling_{case.package}")
-    with torch.device("meta"):
-        return getattr(module, case.layer)(config, case.index).eval(), config
-
-
 def ours(case: Case) -> Block:
     block = Block.of("attention", Attention.build({**OURS, **case.ours}))
     return replace(block, letters={"d": D_MODEL, **block.letters})
@@ -117,13 +97,13 @@ def run(layer: Any, case: Case, tokens: int, context: int, cache: Any) -> int:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_parameters(case: Case) -> None:
-    layer, _ = layer_of(case)
+    layer, _ = layer_of(case, LATENT)
     assert parameters([ours(case)]).total == sum(weight.numel() for weight in layer.parameters())
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_flops_and_cache(case: Case) -> None:
-    layer, config = layer_of(case)
+    layer, config = layer_of(case, LATENT)
     cache = transformers.DynamicCache(config=config)
     block = ours(replace(case, ours={**case.ours, "form": "naive"}))
     steps = (
@@ -145,5 +125,5 @@ def tensors(layer: Any) -> list[Any]:
 def test_the_form_by_phase_is_the_naive_one_in_prefill() -> None:
     case = CASES["deepseek-v3.2"]
     pass_ = Pass.prefill(TOKENS, BATCH, causal=False)
-    counted = run(*[layer_of(case)[0]], case, TOKENS, TOKENS, None)
+    counted = run(layer_of(case, LATENT)[0], case, TOKENS, TOKENS, None)
     assert sum(flops_by_operation([ours(case)], pass_).values()) == counted

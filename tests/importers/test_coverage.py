@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ from calc.importers.huggingface import from_config
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("quiet")]
 
 ROWS = {row.model_type: row for row in coverage()}
 ROPE = {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("full_attention", "sliding_attention")}
@@ -44,14 +42,6 @@ ENCODERS = (
 """Modules of wrappers that are no part of the text model."""
 
 CONSTANTS = ("slope_rate", "query_decay", "key_decay", "diagonal_decay")
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    transformers.logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def test_the_list_is_that_of_the_library() -> None:

@@ -15,7 +15,6 @@ library and the tables count a few things differently on purpose; each is named 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from dataclasses import fields
 from math import prod
@@ -33,7 +32,7 @@ transformers = pytest.importorskip("transformers")
 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("quiet")]
 
 MODULES = (
     "moe", "shared_moe", "llama4", "mla", "deepseek_v4", "hybrid", "lfm", "recurrent", "gemma_next", "zamba",
@@ -205,14 +204,6 @@ HIDDEN: dict[str, dict[str, set[str]]] = {
     },
 }
 """By kind of mixer and phase: products that the library writes elementwise, or as a triangular solve."""
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    transformers.logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def small(kind: str, changes: dict[str, Any]) -> Any:

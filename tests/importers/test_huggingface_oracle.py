@@ -7,8 +7,6 @@ runs once more as a small model with its windows crossed and its options switche
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -26,7 +24,7 @@ transformers = pytest.importorskip("transformers")
 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("quiet")]
 
 CONFIGS = Path(__file__).parent.parent / "data" / "configs"
 MODULES = ("llama_like", "gemma", "ungated", "gpt_like", "t5", "variants")
@@ -43,14 +41,6 @@ def read(path: Path) -> dict[str, Any]:
 
 
 REAL = sorted(path.stem for path in CONFIGS.glob("*.json") if read(path).get("model_type") in [*DENSE, "bert"])
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    transformers.logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def imported(data: dict[str, Any]) -> Model:

@@ -7,8 +7,6 @@ the library cuts the sequence by what the grid says.
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,18 +22,10 @@ transformers = pytest.importorskip("transformers")
 
 from tests.importers.whole import built, counted, stored  # noqa: E402
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("quiet")]
 
 CONFIGS = Path(__file__).parent.parent / "data" / "configs"
 BATCH = 2
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    transformers.logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def read(data: dict[str, Any]) -> Imported:

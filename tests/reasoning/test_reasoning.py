@@ -321,21 +321,3 @@ def test_the_command_line_answers(call: list[str], form: str, calc_cli: Callable
 
 def test_a_wrong_exit_gets_one_clear_line(calc_cli: Callable[..., Run]) -> None:
     assert "write them as 16:0.3,24:0.5" in refused(calc_cli("adapt", "gpt2", "--exits", "a:b"))
-
-
-def test_samples_that_share_a_prompt_fit_where_their_caches_do() -> None:
-    # sixteen caches of 100,000 tokens would be 210 GiB; the prompt's is kept once
-    found = calc.reason("llama-3-8b", prompt=100_000, answer=100, steps=0, samples=16, accelerator="h100-sxm")
-    assert found.data["time"]["seconds"] > 0
-    # checks that there are no steps for do not lengthen a chain
-    asked = {"prompt": 100, "answer": 50, "steps": 0, "accelerator": "h100-sxm"}
-    checked = calc.reason("llama-3-8b", **asked, check_tokens=10**6).data
-    assert checked["tokens"]["peak_context"] == 150
-
-
-def test_routed_layers_thin_their_own_caches() -> None:
-    # every second layer of Jamba is routed, and none of them has attention
-    found = calc.adapt("jamba-1.5-large", capacity=0.125, every=2).data
-    assert found["cache_bytes"] == found["full_cache_bytes"] > 0
-    plain = calc.adapt("llama-3-8b", capacity=0.125, every=2).data
-    assert plain["cache_bytes"] == pytest.approx(plain["full_cache_bytes"] * (1 + 0.125) / 2)

@@ -31,7 +31,7 @@ def size(data: ChartData) -> Size:
 
 def draw(data: ChartData, canvas: Canvas) -> None:
     """Draw stacked bars: each series a part, each name of y a bar; a legend of the parts above."""
-    for slot, panel in zip(canvas.slots(len(data.panels), canvas.fitting(2)), data.panels, strict=True):
+    for panel, slot in canvas.placed(data.panels, 2):
         draw_panel(panel, canvas, slot)
 
 

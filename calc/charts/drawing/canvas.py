@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +137,10 @@ class Canvas:
     def fitting(self, columns: int) -> int:
         """Return how many columns of panels a page of this width takes: half as many on a narrow one."""
         return columns if self.width >= NARROW else max(columns // 2, 1)
+
+    def placed(self, panels: Sequence[Panel], columns: int) -> Iterator[tuple[Panel, Box]]:
+        """Yield every panel with its slot, in as many columns as the page takes."""
+        yield from zip(panels, self.slots(len(panels), self.fitting(columns)), strict=True)
 
     def axes(self, slot: Box) -> Axes:
         """Return axes that fill a slot; ``fit`` gives them room for what stands around them."""

@@ -93,7 +93,7 @@ def _runs(values: Sequence[float | None]) -> Iterator[tuple[int, int]]:
 
 def draw_table(data: ChartData, canvas: Canvas) -> None:
     """Draw panels as tables of coloured cells with a text in each: 1 is good, 0 bad, None does not apply."""
-    for slot, panel in zip(canvas.slots(len(data.panels), 1), data.panels, strict=True):
+    for panel, slot in canvas.placed(data.panels, 1):
         _table(panel, canvas, slot)
 
 

@@ -22,7 +22,7 @@ WIDEST = 0.34
 
 def draw(data: ChartData, canvas: Canvas) -> None:
     """Draw every panel of a chart as lines, side by side."""
-    for slot, panel in zip(canvas.slots(len(data.panels), canvas.fitting(2)), data.panels, strict=True):
+    for panel, slot in canvas.placed(data.panels, 2):
         draw_panel(panel, canvas, slot)
 
 

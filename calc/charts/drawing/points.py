@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from calc.charts.data import ChartData, Panel, Series
+from calc.charts.drawing.bars import legend
 from calc.charts.drawing.canvas import SMALL, TEXT, Canvas
 from calc.charts.drawing.labels import Box, place
 from calc.charts.drawing.ticks import limits, padded
@@ -18,14 +19,12 @@ MARKERS = "osD^vPX*"
 
 def draw(data: ChartData, canvas: Canvas) -> None:
     """Draw every panel of a chart as points, side by side."""
-    for slot, panel in zip(canvas.slots(len(data.panels), canvas.fitting(2)), data.panels, strict=True):
+    for panel, slot in canvas.placed(data.panels, 2):
         draw_panel(panel, canvas, slot)
 
 
 def draw_panel(panel: Panel, canvas: Canvas, slot: Box) -> Axes:
     """Draw one panel of points; series of one name each, or many points with ``texts``."""
-    from calc.charts.drawing.bars import legend
-
     points = [series for series in panel.series if series.look == "points"]
     guides = [series for series in panel.series if series.look == "limit"]
     lines = [series for series in panel.series if series.look == "line"]

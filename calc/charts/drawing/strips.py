@@ -13,7 +13,7 @@ from calc.charts.style import colour
 
 def draw(data: ChartData, canvas: Canvas) -> None:
     """Draw every name of y as a strip of points, its band (``low``, ``high``) and its median; a line stands at 1."""
-    for slot, panel in zip(canvas.slots(len(data.panels), 1), data.panels, strict=True):
+    for panel, slot in canvas.placed(data.panels, 1):
         x = limits(panel.x, [value for series in panel.series for value in series.x])
         axes, _ = rows(panel, canvas, slot, x, 8, share=0.42)
         axes.axvline(1, color=canvas.theme.rule, linewidth=1.2, zorder=1.5)

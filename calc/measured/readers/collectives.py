@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from calc.identify import find_accelerator
 from calc.measured.rows import Measurement, NotModelled, Prediction
+from calc.measured.setups import device_of
+from calc.measured.units import BYTE_RATES, SECONDS, stated_in, unit_of
 from calc.network import CONSTANTS, Library, collective_time
 from calc.parallel import Collective
 from calc.parallel.collective import Kind
@@ -17,19 +18,10 @@ KINDS: Final[tuple[tuple[tuple[str, ...], Kind], ...]] = (
     (("all_to_all", "alltoall", "all2all"), "all_to_all"),
     (("send", "recv", "p2p", "point_to_point"), "send_recv"),
 )
-SECONDS: Final = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "ns": 1e-9}
-RATES: Final = {"GB/s": 1e9, "GiB/s": 2**30, "TB/s": 1e12}
-BYTES: Final = {
-    "fp16": 2,
-    "half": 2,
-    "float16": 2,
-    "bf16": 2,
-    "bfloat16": 2,
-    "fp32": 4,
-    "float": 4,
-    "int8": 1,
-    "fp8": 1,
-}
+WIDTHS: Final = {
+    "fp16": 2, "half": 2, "float16": 2, "bf16": 2, "bfloat16": 2, "fp32": 4, "float": 4, "int8": 1, "fp8": 1,
+}  # fmt: skip
+"""Format → bytes of an element."""
 
 
 def predict(row: Measurement) -> Prediction | None:
@@ -42,14 +34,11 @@ def predict(row: Measurement) -> Prediction | None:
     kind = next((kind for words, kind in KINDS if any(word in op for word in words)), None)
     if kind is None:
         return None
-    named = row.first("hardware", "gpu", "device", "accelerator", "system")
-    if named is None:
-        raise NotModelled("hardware is not stated")
     default = 2 if kind == "send_recv" else None
     ranks = row.whole("num_gpus", "n_gpus", "gpus", "world_size", "num_ranks", "ranks", "tp", default=default)
     call = Collective(kind=kind, bytes=_size(row), size=ranks, axis="tp", after=op, direction="forward")
     library: Library = "custom" if "custom" in op else "nccl"
-    seconds = collective_time(call, find_accelerator(str(named)), library=library)
+    seconds = collective_time(call, device_of(row), library=library)
     if "vidur" in row.source.lower() or "eager" in row.text("launch", "mode"):
         # timed call by call from PyTorch: the host's time to issue one is the least that it can show
         seconds = max(seconds, CONSTANTS.host_s)
@@ -62,16 +51,16 @@ def _size(row: Measurement) -> int:
         return row.whole("message_bytes", "size_bytes", "bytes", "size")
     elements = row.whole("message_elements", "elements", "message_size")
     form = row.text("dtype", "nccl_dtype", "data_type", "precision")
-    if form not in BYTES:
+    if form not in WIDTHS:
         raise NotModelled(f"the message's size in bytes is not stated, nor a format that is known ({form or 'none'})")
-    return elements * BYTES[form]
+    return elements * WIDTHS[form]
 
 
 def _in_unit(row: Measurement, call: Collective, seconds: float) -> float:
     """Return a time as the row states it: as a time, or as the algorithm's or the bus bandwidth."""
-    if row.unit in SECONDS:
-        return seconds / SECONDS[row.unit]
-    if row.unit in RATES:
+    if stated_in(row, SECONDS):
+        return seconds / unit_of(row, SECONDS)
+    if stated_in(row, BYTE_RATES):
         moved = call.sent if "bus" in row.metric else call.bytes
-        return float(moved / seconds / RATES[row.unit])
+        return float(moved / seconds / unit_of(row, BYTE_RATES))
     raise NotModelled(f"{row.metric} in {row.unit} is neither a time nor a bandwidth")

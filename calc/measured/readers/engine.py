@@ -9,6 +9,7 @@ from calc.hardware import Accelerator
 from calc.measured.models import model_of
 from calc.measured.rows import GIVEN_MEMORY, Measurement, NotModelled, Prediction
 from calc.measured.setups import accelerator_of, cache_dtype_of, engine_of, weights_of
+from calc.measured.units import BYTES, unit_of
 from calc.model import Model
 from calc.parallel import Layout
 from calc.schemes import weight_forms
@@ -16,9 +17,8 @@ from calc.serving.cache import capacity, kept
 from calc.serving.engines import Engine
 from calc.serving.memory import divide, peak_bytes
 from calc.serving.weights import loaded, rank_blocks
-from calc.units import GIB, MIB, dtype
+from calc.units import GIB, dtype
 
-BYTES = {"B": 1, "bytes": 1, "MiB": MIB, "GiB": GIB, "MB": 10**6, "GB": 10**9}
 TOKENS = ("kv_cache_capacity_tokens", "kv_cache_tokens", "max_total_num_tokens", "gpu_kv_cache_size")
 WEIGHTS = ("model_weights_per_gpu", "weights_per_gpu", "model_loading_memory")
 CACHE_BYTES = ("kv_self_size", "kv_cache_bytes_for_capacity", "kv_cache_size_bytes", "kv_buffer_size")
@@ -27,13 +27,13 @@ CACHE_BYTES = ("kv_self_size", "kv_cache_bytes_for_capacity", "kv_cache_size_byt
 def predict(row: Measurement) -> Prediction | None:
     """Return tokens of the cache, or bytes of weights or cache on one device; None for other figures."""
     if row.metric in WEIGHTS:
-        return Prediction("serving.weights", _weights(row) / BYTES[row.unit])
+        return Prediction("serving.weights", _weights(row) / unit_of(row, BYTES))
     if row.metric.endswith(GIVEN_MEMORY):
         return Prediction("serving.cache_given_memory", _tokens(row, _available(row)))
     if row.metric in TOKENS:
         return Prediction("serving.cache", _tokens(row, None))
     if row.metric in CACHE_BYTES:
-        return Prediction("serving.cache_bytes", _cache_bytes(row) / BYTES[row.unit])
+        return Prediction("serving.cache_bytes", _cache_bytes(row) / unit_of(row, BYTES))
     return None
 
 

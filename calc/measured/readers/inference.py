@@ -10,6 +10,7 @@ from calc.errors import SpecError
 from calc.measured.models import model_of
 from calc.measured.rows import Measurement, NotModelled, Prediction
 from calc.measured.setups import accelerator_of, cache_dtype_of, checkpoint_cache, engine_of, weights_of
+from calc.measured.units import SECONDS, unit_of
 from calc.model import Model
 from calc.parallel import Layout, is_expert
 from calc.serving.deployment import Deployment, Settings
@@ -152,15 +153,11 @@ def _state(row: Measurement) -> Steady | Run:
 
 
 def _tpot(row: Measurement) -> Prediction:
-    return Prediction("serving.tpot", float(_loaded(row).itl) * _per_second(row))
+    return Prediction("serving.tpot", float(_loaded(row).itl) / unit_of(row, SECONDS))
 
 
 def _ttft(row: Measurement) -> Prediction:
-    return Prediction("serving.ttft", float(_loaded(row).ttft) * _per_second(row))
-
-
-def _per_second(row: Measurement) -> float:
-    return {"s": 1.0, "ms": 1e3, "us": 1e6}[row.unit]
+    return Prediction("serving.ttft", float(_loaded(row).ttft) / unit_of(row, SECONDS))
 
 
 # ---- offline throughput
@@ -277,10 +274,6 @@ def _limited(row: Measurement, layout: Layout, first: float, each: float) -> flo
     return float(rates[kept].max(initial=0.0)) * float(replica.work.output_tokens) * layout.dp
 
 
-def _all_at_once(row: Measurement) -> Prediction:
-    return _offline(row)
-
-
 # ---- single batches
 
 
@@ -320,8 +313,7 @@ def _split(row: Measurement) -> Layout | None:
 def _per_gpu(row: Measurement) -> Prediction:
     """Return tokens per second of one device in a phase run by itself (large expert parallelism, profiles)."""
     phase = row.text("phase") or ("prefill" if "prefill" in row.metric else "decode")
-    model = model_of(row)
-    layout = _wide(row, model)
+    layout = _wide(row)
     deployment = deployment_of(row, layout, "sglang")
     if phase == "prefill":
         length = row.whole("seq_len", "isl")
@@ -351,12 +343,10 @@ def _per_node(row: Measurement) -> Prediction:
         raise NotModelled("the ranks that share the experts are not stated")
     node = accelerator_of(row).node_size
     ep = int(ranks.group(1))
-    layout = Layout(dp=ep, ep=ep)
     experts = max(block.letters.get("e", 1) for block in model_of(row).blocks())
     if experts % ep:  # redundant copies of some experts make the numbers even (DeepSeek-V3, arXiv:2412.19437 §3.4)
         ep = max(each for each in range(1, ep + 1) if experts % each == 0)
-        layout = Layout(dp=ep, ep=ep)
-    steps = deployment_of(row, layout, "sglang").steps
+    steps = deployment_of(row, Layout(dp=ep, ep=ep), "sglang").steps
     if "input" in row.metric:
         length, tokens = 4096, 16_384
         batch = Batch(prompts=tokens / length, chunk=length, seen=length, finishing=tokens / length)
@@ -375,7 +365,7 @@ def _per_node(row: Measurement) -> Prediction:
     return Prediction("serving.throughput", node * running * speed)
 
 
-def _wide(row: Measurement, model: Model) -> Layout:
+def _wide(row: Measurement) -> Layout:
     ep = row.whole("ep", default=1)
     if ep > 1:
         return Layout(dp=ep, ep=ep)
@@ -393,7 +383,7 @@ READ: Mapping[str, Callable[[Measurement], Prediction]] = {
     "mean_ttft": _ttft,
     "time_to_first_token": _ttft,
     "total_output_throughput": _offline,
-    "output_throughput": _all_at_once,
+    "output_throughput": _offline,
     "tokens_per_second": _mlperf,
     "decode_tokens_per_second": _decode_speed,
     "prefill_tokens_per_second": _prompt_speed,

@@ -14,6 +14,7 @@ from calc.errors import CalcError
 from calc.identify import find_accelerator
 from calc.measured.models import compact, model_of
 from calc.measured.rows import Measurement, NotModelled, Prediction
+from calc.measured.units import BYTES, stated_in, unit_of
 from calc.memory import Run, TrainingMemory, load_framework, memory_of
 from calc.memory.shape import bytes_of, place, shapes
 from calc.memory.training import untied
@@ -22,7 +23,6 @@ from calc.saved import Adapters, Keeping, Recompute
 from calc.units import GIB
 
 QUANTITY = "training.memory"
-UNITS: Mapping[str, float] = {"gib": GIB, "mib": 2**20, "gb": 1e9, "mb": 1e6, "b": 1, "bytes": 1}
 
 FRAMEWORKS: Mapping[str, str] = {
     "megatron-deepspeed": "megatron-deepspeed",
@@ -53,18 +53,18 @@ def predict(row: Measurement) -> Prediction | None:
     if "memory" not in metric and "optimizer" not in metric:
         return None
     if "inference" in row.text("task") and framework_of(row) == "litgpt":
-        return Prediction("serving.memory", _generating(row) / UNITS[row.unit.lower()])
+        return Prediction("serving.memory", _generating(row) / unit_of(row, BYTES))
     if _serves(row):
         return None
     if "pct_of" in metric:
         return Prediction(QUANTITY, 100 * _share_of_baseline(row))
-    if row.unit.lower() not in UNITS:
+    if not stated_in(row, BYTES):
         return None
     run, micro_batch = _run(row)
     if "activation" in metric:
-        return Prediction(QUANTITY, _activations(run, micro_batch) / UNITS[row.unit.lower()])
+        return Prediction(QUANTITY, _activations(run, micro_batch) / unit_of(row, BYTES))
     if "parameter" in metric or "optimizer" in metric:
-        return Prediction(QUANTITY, _states(run) / UNITS[row.unit.lower()])
+        return Prediction(QUANTITY, _states(run) / unit_of(row, BYTES))
     memory = memory_of(run, micro_batch)
     if framework_of(row) == "litgpt":
         _possible(row, memory)
@@ -80,7 +80,7 @@ def _unit(row: Measurement) -> float:
     """Return the bytes of the row's unit; nvidia-smi's GB are GiB."""
     if "first_or_last_stage" in row.metric:
         return GIB
-    return UNITS[row.unit.lower()]
+    return unit_of(row, BYTES)
 
 
 def _shown(row: Measurement, memory: TrainingMemory) -> float:

@@ -6,20 +6,16 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from calc.algebra import expected_distinct
-from calc.hardware import Accelerator
-from calc.identify import find_accelerator
 from calc.kernels import Kernel
 from calc.kernels.shapes import attention, gemm, stream
 from calc.measured.rows import Measurement, NotModelled, Prediction
+from calc.measured.setups import device_of
+from calc.measured.units import BYTE_RATES, FLOP_RATES, SECONDS, stated_in, unit_of
 from calc.records import Record, named_record
 from calc.roofline import AttentionKernel, Launch, efficiency, kernel_time
 
 COLLECTIVES: Final = ("reduce", "gather", "scatter", "all_to_all", "alltoall", "nccl", "p2p", "send", "broadcast")
 """Words of operators that ``calc.measured.readers.collectives`` reads."""
-
-SECONDS: Final = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "ns": 1e-9}
-RATES: Final = {"GFLOP/s": 1e9, "TFLOP/s": 1e12, "PFLOP/s": 1e15}
-STREAMS: Final = {"GB/s": 1e9, "TB/s": 1e12}
 
 
 @named_record
@@ -82,28 +78,21 @@ def predict(row: Measurement) -> Prediction | None:
     if any(word in op for word in COLLECTIVES):
         return None
     work = _work(op, row)
-    accelerator = _accelerator(row)
+    accelerator = device_of(row)
     constants = efficiency(accelerator, work.attention)
     seconds = sum(kernel_time(kernel, accelerator, constants, launch=work.launch).seconds for kernel in work.kernels)
     return Prediction(f"operator.{work.quantity}", _in_unit(row, work, seconds))
 
 
-def _accelerator(row: Measurement) -> Accelerator:
-    named = row.first("hardware", "gpu", "device", "accelerator", "system")
-    if named is None:
-        raise NotModelled("hardware is not stated")
-    return find_accelerator(str(named))
-
-
 def _in_unit(row: Measurement, work: Work, seconds: float) -> float:
     """Return a time as the row states it: as a time, a rate of FLOP, or a rate of bytes."""
-    if row.unit in SECONDS:
-        return seconds / SECONDS[row.unit]
-    if row.unit in RATES:
+    if stated_in(row, SECONDS):
+        return seconds / unit_of(row, SECONDS)
+    if stated_in(row, FLOP_RATES):
         flops = work.counted or sum(kernel.flops for kernel in work.kernels)
-        return float(flops / seconds / RATES[row.unit])
-    if row.unit in STREAMS:
-        return float(sum(kernel.bytes for kernel in work.kernels) / seconds / STREAMS[row.unit])
+        return float(flops / seconds / unit_of(row, FLOP_RATES))
+    if stated_in(row, BYTE_RATES):
+        return float(sum(kernel.bytes for kernel in work.kernels) / seconds / unit_of(row, BYTE_RATES))
     raise NotModelled(f"{row.metric} in {row.unit} is neither a time nor a rate")
 
 
@@ -272,7 +261,7 @@ def _attention(op: str, row: Measurement) -> Work:
 def _peak(op: str, row: Measurement) -> Work:
     """Read a rate that a library states for large sizes ("up to"): DeepSeek-V3's heads, where none are given."""
     heads = row.whole("heads", "num_heads", default=128)
-    if row.unit in STREAMS:
+    if stated_in(row, BYTE_RATES):
         kernel = attention(256, 16, 1, 1, 8192, head_dim=576, value_dim=512, values_in_keys=True)
     elif "sparse" in op and "prefill" in op:
         kernel = attention(8192, heads, 1, 1, 2048, head_dim=576, value_dim=512, values_in_keys=True, causal=False)

@@ -11,10 +11,11 @@ from typing import Any
 
 from calc.catalog import load, presets_folder
 from calc.errors import SpecError
-from calc.hardware import Accelerator
 from calc.identify import find_accelerator
 from calc.measured.models import compact, model_of
 from calc.measured.rows import Measurement, NotModelled, Prediction
+from calc.measured.setups import device_of
+from calc.measured.units import SECONDS, unit_of
 from calc.parallel import Layout
 from calc.training.answer import memory_for
 from calc.training.api import train
@@ -74,7 +75,7 @@ def runs(row: Measurement) -> Iterator[Run]:
     Raises:
         NotModelled: the row lacks model, hardware, devices or batch, or states what cannot be.
     """
-    model, accelerator, habits = model_of(row), accelerator_of(row), load_practice(framework_of(row))
+    model, accelerator, habits = model_of(row), device_of(row), load_practice(framework_of(row))
     layout = layout_of(row, habits)
     context = row.whole("seq_len", "sequence_length", "context")
     stated = row.first("micro_batch_size")
@@ -136,14 +137,6 @@ def choices(row: Measurement, layout: Layout, stated: object, layers: int) -> It
 
 def _words(row: Measurement) -> str:
     return " ".join(row.text(key) for key in ("workload", "task", "method"))
-
-
-def accelerator_of(row: Measurement) -> Accelerator:
-    """Return the device that a row names."""
-    text = str(row.first("hardware") or row.first("gpu", "system") or "")
-    if not text:
-        raise NotModelled("no hardware is stated")
-    return find_accelerator(text)
 
 
 def framework_of(row: Measurement) -> str:
@@ -244,7 +237,7 @@ def recompute_of(row: Measurement) -> Recompute | None:
 
 
 def _time(row: Measurement, run: Run, time: StepTime) -> float:
-    return time.iteration * {"s": 1, "ms": 1e3, "us": 1e6, "min": 1 / 60, "h": 1 / 3600}[row.unit]
+    return time.iteration / unit_of(row, SECONDS)
 
 
 def _per_gpu(row: Measurement, run: Run, time: StepTime) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 import torch
@@ -12,6 +12,7 @@ from calc.errors import UnknownName
 from calc.model import Pass
 from calc.parallel import Collective, Wire, check, collectives
 from calc.processes import each_job
+from calc.progress import Progress
 from calc.validate.ranks.cases import CASES, RANKS, Case
 from calc.validate.ranks.process import Report
 from calc.validate.run import Check, Proof
@@ -26,7 +27,6 @@ WIRE = Wire(activation="fp32", weight="fp32", gradient="fp32")
 WORK = "calc.validate.ranks.process:run"
 TOLERANCE = 2e-3
 """Largest relative difference of a loss, an updated weight's movement or a logit: sums in fp32 in another order."""
-Progress: TypeAlias = Callable[[str, int, int], None]
 
 PHASES = ("forward", "backward", "step")
 Key: TypeAlias = tuple[str, str, int, str, int]
