@@ -80,7 +80,8 @@ def exchange(
         "error": None if error is None else {name: value for name, value in asdict(error).items() if name != "bias"},
     }
     grid = _grid(loaded, asked, phase, layout, stage, device, found)
-    return Result(kind="exchange", data=data, grids=(grid,), notes=_notes(error))
+    notes = (*_notes(error), *loaded.beyond(asked.context))
+    return Result(kind="exchange", data=data, grids=(grid,), notes=notes)
 
 
 Found = list[tuple[Collective, float | None]]

@@ -210,7 +210,7 @@ def _notes(all_costs: Iterable[Costs]) -> tuple[str, ...]:
     for costs in all_costs:
         model, context = costs.model, costs.setting.context
         notes += [f"{model.name}: {note}" for note in model.notes]
-        notes += filter(None, [model.beyond(context)])
+        notes += model.beyond(context)
     return tuple(notes)
 
 
@@ -415,7 +415,7 @@ def operation_table(
     }
     title = f"{loaded.heading}, {phase}: {asked.batch} × {asked.context:,} tokens, {asked.counts} FLOPs, "
     grid = _operation_grid(title + ("causal" if asked.causal else "full"), blocks, records, total)
-    return Result(kind="ops", data=data, grids=(grid,))
+    return Result(kind="ops", data=data, grids=(grid,), notes=loaded.beyond(asked.context))
 
 
 def _operation_grid(title: str, blocks: list[Block], records: list[dict[str, Any]], total: dict[str, Any]) -> Grid:

@@ -46,6 +46,13 @@ def test_what_is_not_sent_takes_no_time() -> None:
     assert exchange("gpt2", Layout()).data["total"]["forward"]["seconds"] is None
 
 
+def test_a_context_beyond_the_stated_one_is_said_to_be() -> None:
+    said = "llama-3-8b: 9,000 tokens is beyond its stated 8,192"
+    assert exchange("llama-3-8b", Layout(tp=2), context=9000).notes == (said,)
+    assert calc.operation_table("llama-3-8b", context=9000).notes == (said,)
+    assert calc.kernel_table("llama-3-8b", "h100-sxm", context=9000).notes[-1] == said
+
+
 def test_one_device_sends_nothing() -> None:
     result = exchange("gpt2", Layout(), phase="train", accelerator="h100-sxm")
     assert result.data["calls"] == []

@@ -71,6 +71,7 @@ class Fleet(Record):
         notes = ("total: GPUs of the busiest hour; what each model needs: calc plan MODEL",)
         grid = Grid("A fleet", columns, tuple(rows), notes)
         said = (f"together {self.beyond:,} devices more than the limit of each",) if self.beyond else ()
+        said += tuple(dict.fromkeys(note for one in self.plans for note in one.notes))
         return Result(kind="fleet", data=self.to_dict(), grids=(grid,), notes=said)
 
 

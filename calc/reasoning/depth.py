@@ -87,7 +87,7 @@ def _early(model: Model, exits: dict[int, float], confidence: Confidence, contex
         "mean_layers": sum(layer * chance for layer, chance in left.items()),
         "exits": entries,
     }
-    return Result(kind="adapt", data=data, grids=(_exit_grid(model, data),))
+    return Result(kind="adapt", data=data, grids=(_exit_grid(model, data),), notes=model.beyond(context))
 
 
 def _check_exits(model: Model, exits: Mapping[int, float], confidence: Confidence) -> None:
@@ -230,7 +230,8 @@ def _mixed(model: Model, capacity: float, every: int, context: int) -> Result:
         "E[FLOP] = plain layers + c·routed layers at c·context keys + 2·d for each router",
         "source: Raposo et al. 2024, arXiv:2404.02258 §3",
     )
-    return Result(kind="adapt", data=data, grids=(Grid(title, ("", "expected", ""), rows, notes),))
+    grid = Grid(title, ("", "expected", ""), rows, notes)
+    return Result(kind="adapt", data=data, grids=(grid,), notes=model.beyond(context))
 
 
 def _cache(model: Model, context: int, kept: int, routed: frozenset[int]) -> tuple[int, int]:

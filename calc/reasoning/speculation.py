@@ -93,7 +93,8 @@ def speculate(
         "rounds": [vars(one) for one in rounds],
         "drafter_cache_bytes": int(held.bytes + held.state_bytes),
     }
-    return Result(kind="speculate", data=data, grids=(_grid(model, name, data, rounds, chosen),))
+    notes = tuple(note for each in models for note in each.beyond(setting.context))
+    return Result(kind="speculate", data=data, grids=(_grid(model, name, data, rounds, chosen),), notes=notes)
 
 
 def _round(

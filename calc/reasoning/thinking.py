@@ -77,22 +77,25 @@ def reason(
     )
     tokens = _tokens(chain, prompt, samples)
     flops = _flops(loaded, chain, prompt, samples, counts)
-    flops["judge"] = 0.0 if judge is None else _judged(catalog.load(judge), prompt + chain.kept, samples, counts)
+    reader = None if judge is None else catalog.load(judge)
+    flops["judge"] = 0.0 if reader is None else _judged(reader, prompt + chain.kept, samples, counts)
     flops["total"] = sum(flops.values())
     cache = SharedCache.of(loaded, prompt, tokens["peak_context"], samples, cache_dtype)
     data: dict[str, Any] = {
         "model": loaded.name,
-        "judge": None if judge is None else catalog.load(judge).name,
+        "judge": None if reader is None else reader.name,
         "chain": {**vars(chain), "tries": float(chain.tries), "accepted": float(chain.accepted), "samples": samples},
         "tokens": tokens,
         "flops": flops,
         "plain": _plain(loaded, prompt, answer, counts),
         "cache": {"dtype": cache_dtype, **vars(cache)},
-        "chance": _chances(chance, samples, judge is not None),
+        "chance": _chances(chance, samples, reader is not None),
     }
     spent = rates.spent(loaded, chain, prompt, samples, cache_dtype)
     data |= {"time": spent.to_dict(), "usd": spent.usd}
-    return Result(kind="reason", data=data, grids=(_card(loaded, data, spent), _formulas(chain, prompt, samples)))
+    notes = loaded.beyond(tokens["peak_context"]) + (() if reader is None else reader.beyond(prompt + chain.kept))
+    grids = (_card(loaded, data, spent), _formulas(chain, prompt, samples))
+    return Result(kind="reason", data=data, grids=grids, notes=notes)
 
 
 def _tokens(chain: Chain, prompt: int, samples: int) -> dict[str, Any]:

@@ -247,7 +247,7 @@ def _conditions(serving: Serving) -> Iterator[str]:
 
 def _remarks(serving: Serving) -> tuple[str, ...]:
     asked = serving.asked
-    notes = list(filter(None, [asked.model.beyond(asked.input_tokens + asked.output_tokens)]))
+    notes = list(asked.model.beyond(asked.input_tokens + asked.output_tokens))
     if serving.usd_per_hour is None and serving.fits:
         notes.append(f"no price is known of {asked.accelerator.name}: give one in US dollars per device and hour")
     unknown = sorted({one.kind for one in asked.inputs if one.tower is None})

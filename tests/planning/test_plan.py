@@ -215,6 +215,26 @@ def test_tables_are_short_and_the_best_comes_first() -> None:
     assert day.rows[0].cells[0] == "00–06"
 
 
+def test_requests_beyond_the_stated_context_are_said_to_be() -> None:
+    said = "llama-3-8b: 9,000 tokens is beyond its stated 8,192"
+    load = {"rate": 1, "input_tokens": 8500, "output_tokens": 500, "ttft": 2, "tpot": 0.05}
+    found = fleet([{"model": "llama-3-8b"}] * 2, accelerators=["h100-sxm"], max_gpus=1, disaggregated=False, **load)
+    assert found.plans[0].to_result().notes == (said,)
+    assert found.to_result().notes[-1:] == (said,)
+    assert said in found.plans[0].to_result().to_json()
+    assert small().to_result().notes == ()
+
+
+def test_images_are_read_at_every_quantile() -> None:
+    found = plan(
+        "gemma-3-4b", rate=2, accelerators=["h100-sxm"], max_gpus=1, disaggregated=False, images="3@1000x1000",
+        **{**LOAD, "input_tokens": 200, "ttft": 2},
+    )  # fmt: skip
+    times = [ttft for ttft, _ in found.quantiles.values()]
+    assert times == sorted(times)
+    assert found.quantiles[0.9] == (found.best.ttft_s, found.best.tpot_s)
+
+
 def test_a_fleet_adds_up() -> None:
     night = DAY[12:] + DAY[:12]
     demands = [

@@ -319,6 +319,17 @@ def test_the_command_line_answers(call: list[str], form: str, calc_cli: Callable
         DOCUMENTS[call[0]].model_validate_json(run.out)
 
 
+def test_a_context_beyond_the_stated_one_is_said_to_be() -> None:
+    said = "llama-3-8b: 9,300 tokens is beyond its stated 8,192"
+    assert calc.reason("llama-3-8b", prompt=9000, answer=300).notes == (said,)
+    judged = calc.reason("llama-3.1-8b", prompt=9000, answer=300, judge="llama-3-8b", samples=4)
+    assert judged.notes == (said,)
+    assert calc.speculate("llama-3.1-8b", "llama-3-8b", acceptance=0.5, context=9300).notes == (said,)
+    assert calc.adapt("llama-3-8b", capacity=0.5, context=9300).notes == (said,)
+    assert calc.adapt("llama-3-8b", exits={8: 0.5}, context=9300).notes == (said,)
+    assert calc.reason("llama-3-8b", prompt=1000, answer=300).notes == ()
+
+
 def test_a_wrong_exit_gets_one_clear_line(calc_cli: Callable[..., Run]) -> None:
     assert "write them as 16:0.3,24:0.5" in refused(calc_cli("adapt", "gpt2", "--exits", "a:b"))
 
