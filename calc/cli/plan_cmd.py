@@ -68,7 +68,7 @@ def command(
         )  # fmt: skip
     render(found.to_result() if also else found.plans[0].to_result(), format)
     if require_plan and not found.complete:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def _lengths(
