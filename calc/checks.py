@@ -125,6 +125,21 @@ def one_of(name: str, value: T, words: Iterable[Any]) -> T:
     return value
 
 
+def idle(why: str, **given: tuple[object, object]) -> None:
+    """Refuse options that would do nothing; each value stands beside the one that means that none was given.
+
+    Raises:
+        SpecError: one was given.
+
+    >>> idle("gpt2 has no routed experts", ep=(1, 1), skew=(0.5, 0.0))
+    Traceback (most recent call last):
+    calc.errors.SpecError: skew = 0.5: gpt2 has no routed experts
+    """
+    for name, (value, nothing) in given.items():
+        if value != nothing:
+            raise SpecError(f"{name} = {shortened(repr(value))}: {why}")
+
+
 def text(name: str, value: Any) -> str:
     """Return a text.
 
