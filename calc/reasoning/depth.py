@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from calc import catalog
-from calc.checks import one_of, share, whole
+from calc.checks import idle, one_of, share, whole
 from calc.costs import Setting
 from calc.errors import SpecError, shortened
 from calc.layers import Block
@@ -56,9 +56,11 @@ def adapt(
     length = Setting.of([loaded], context).context
     one_of("confidence", confidence, get_args(Confidence))
     if exits is not None:
+        idle("a capacity routes tokens past layers, exits do not", every=(every, 2))
         if not isinstance(exits, Mapping):
             raise SpecError(f"exits = {shortened(repr(exits))}: write them as {{16: 0.3, 24: 0.5}}")
         return _early(loaded, dict(exits), confidence, length)
+    idle("it asks whether a token may leave early, which needs exits", confidence=(confidence, "head"))
     if whole("every", every) > loaded.n_layers:
         raise SpecError(f"every = {every} is not from 1 to the {loaded.n_layers} layers of {loaded.name}")
     return _mixed(loaded, share("capacity", capacity, zero=False), every, length)
