@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calc import catalog
-from calc.checks import one_of, text
+from calc.checks import listed, one_of, text
 from calc.costs import PHASES, Costs, Setting
 from calc.errors import SpecError
 from calc.growth import PARTS as PARTS_OF_A_LAYER
@@ -214,7 +214,7 @@ def _notes(all_costs: Iterable[Costs]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def compare(models: Iterable[ModelLike], *, context: int | None = None, **setting: Any) -> Result:
+def compare(models: ModelLike | Iterable[ModelLike], *, context: int | None = None, **setting: Any) -> Result:
     """Return models side by side in one setting; takes what ``show`` takes.
 
     Without a context, the longest that all of them state, at most 8192. Ratios are to the first model.
@@ -222,8 +222,7 @@ def compare(models: Iterable[ModelLike], *, context: int | None = None, **settin
     Raises:
         CalcError: an unknown model, or none at all.
     """
-    named = [models] if isinstance(models, (str, Path, Model)) else list(models)
-    loaded = [catalog.load(model) for model in named]
+    loaded = [catalog.load(model) for model in listed(models)]
     if not loaded:
         raise SpecError("nothing to compare: name at least one model")
     common = Setting.of(loaded, context, **setting)

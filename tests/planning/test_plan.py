@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import calc
 from calc.cli.app import build
-from calc.errors import MissingExtra, SpecError
+from calc.errors import MissingExtra, SpecError, UnknownName
 from calc.planning import Fleet, Lengths, Plan, fleet, plan
 from calc.planning.view import SHOWN, grids
 from calc.schema import DOCUMENTS
@@ -122,7 +122,9 @@ def test_a_histogram_is_planned_as_its_means_and_spreads() -> None:
     by_hand = Lengths(input_tokens=1000.0, output_tokens=200.0, input_spread=0.5, output_spread=0.5)
     assert histogram == by_hand
     rest = {"ttft": 1.0, "tpot": 0.03, "rate": 60, "accelerators": ["h100-sxm"], "max_gpus": 8}
-    one, other = (plan("llama-3.1-8b", lengths=lengths, **rest) for lengths in (histogram, by_hand))
+    rows = [{"input": 500, "output": 100}, (1500, 300)]
+    one, other, given = (plan("llama-3.1-8b", lengths=lengths, **rest) for lengths in (histogram, by_hand, rows))
+    assert given.demand == one.demand
     assert one.to_dict() == other.to_dict()
     assert one.best.ttft_s < small().best.ttft_s  # a spread of 1, where nothing is said
 
@@ -223,6 +225,16 @@ def test_requests_beyond_the_stated_context_are_said_to_be() -> None:
     assert found.to_result().notes[-1:] == (said,)
     assert said in found.plans[0].to_result().to_json()
     assert small().to_result().notes == ()
+
+
+def test_one_name_is_as_good_as_a_list_of_it() -> None:
+    asked = {"rate": 5, "max_gpus": 2, "disaggregated": False, **LOAD}
+    one = plan("llama-3.1-8b", accelerators="h200", engines="vllm", profile=",".join(["1"] * 24), **asked)
+    several = plan("llama-3.1-8b", accelerators=["h200", "h200"], engines=["vllm", "vllm"], profile=[1] * 24, **asked)
+    assert one.to_dict() == several.to_dict()
+    assert fleet({"model": "llama-3.1-8b"}, accelerators="h200", **asked).plans == (one,)
+    with pytest.raises(UnknownName, match="no accelerator named 'h20O'"):
+        plan("llama-3.1-8b", accelerators="h20O", **asked)
 
 
 def test_images_are_read_at_every_quantile() -> None:

@@ -252,7 +252,7 @@ def test_the_laws_of_routing_follow_their_schema() -> None:
 
 
 def test_more_compute_gives_less_loss() -> None:
-    points = calc.curve([1e20, 1e21, 1e22], laws=["besiroglu", "chinchilla-3"]).data["points"]
+    points = calc.curve([1e20, 1e21, 1e22, 1e21], laws=["besiroglu", "chinchilla-3"]).data["points"]
     for name in ("besiroglu", "chinchilla-3"):
         losses = [point["loss"] for point in points if point["law"] == name]
         assert losses == sorted(losses, reverse=True)
