@@ -170,6 +170,11 @@ def _missing(text: str, kind: str = "models") -> SpecError | UnknownName:
     """Say that there is no such file, or no such preset; a path may have been meant as a preset's name."""
     if not any(sign in text for sign in "/\\") and not text.endswith((".toml", ".json")):
         what, listing = ("preset", "calc list") if kind == "models" else ("accelerator", "calc list accelerators")
+        other = "accelerators" if kind == "models" else "models"
+        if text in names(other):
+            return SpecError(
+                f"{text} is {'an accelerator, not a model' if kind == 'models' else 'a model, not an accelerator'}"
+            )
         first, _, rest = text.partition(" ")
         name = rest if rest and first.lower() in VENDORS else text  # as a driver names it
         return UnknownName(what, name, names(kind), f"`{listing}` shows all {what}s")

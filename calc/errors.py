@@ -49,7 +49,7 @@ class UnknownName(CalcError):  # noqa: N818 - reads as the message it carries
     """A name that is not in a catalogue. ``UnknownName("preset", "lama", known)`` suggests near ones."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        choices, name = sorted(known), str(name)
+        choices, name = sorted(set(known)), str(name)
         found = near(name, choices)
         advice = f"did you mean {_either(found)}?" if found else hint or f"known: {_listed(choices)}"
         super().__init__(f"no {what} named {shortened(name)!r}; {advice}")

@@ -81,7 +81,9 @@ def exchange(
         "error": None if error is None else {name: value for name, value in asdict(error).items() if name != "bias"},
     }
     grid = _grid(loaded, asked, phase, layout, stage, device, found)
-    notes = (*_notes(error), *loaded.beyond(asked.context))
+    alone = "one device sends nothing: tp, pp, cp, ep and dp divide a model or its data"
+    nothing = () if calls else (alone if layout.gpus == 1 else f"nothing is sent in a {phase}",)
+    notes = (*_notes(error), *nothing, *loaded.beyond(asked.context))
     return Result(kind="exchange", data=data, grids=(grid,), notes=notes)
 
 
@@ -144,7 +146,8 @@ def _grid(
     place = f", stage {stage}" if layout.pp > 1 else ""
     where = f" on {device.title}" if device else ""
     size = f"{setting.batch} × {setting.context:,} tokens"
-    title = f"{model.heading}{where}, {phase}: {size}, {layout.gpus:,} devices ({layout.text()}){place}"
+    among = f"{layout.gpus:,} devices ({layout.text()})" if layout.gpus > 1 else "1 device"
+    title = f"{model.heading}{where}, {phase}: {size}, {among}{place}"
     columns = ("what", "collective", "among", "calls", "tensor", "sent by a rank", *(("time",) if device else ()))
     rows = [row for when in WHEN for row in _rows(found, when, timed=device is not None)]
     return Grid(title, columns, tuple(rows))

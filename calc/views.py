@@ -483,4 +483,5 @@ def listing(search: str = "") -> Result:
         total, active = Figure(params.total, "parameters"), Figure(params.active, "parameters")
         rows.append(Row(model.name, (model.name, total, active, Figure(model.n_layers), kinds)))
     grid = Grid("", ("preset", "parameters", "active", "layers", "mechanisms"), tuple(rows))
-    return Result(kind="list", data={"models": records}, grids=(grid,))
+    notes = () if rows else (f"no model matches {search!r}; `calc list accelerators` lists devices",)
+    return Result(kind="list", data={"models": records}, grids=(grid,), notes=notes)

@@ -79,6 +79,13 @@ def test_one_device_sends_nothing() -> None:
     assert "1 device" in result.grids[0].title
 
 
+def test_where_nothing_is_sent_it_is_said() -> None:
+    alone, copies = exchange("gpt2", Layout()), exchange("gpt2", Layout(dp=2))
+    assert alone.grids[0].title.endswith("1 device")
+    assert alone.notes == ("one device sends nothing: tp, pp, cp, ep and dp divide a model or its data",)
+    assert copies.notes == ("nothing is sent in a prefill",)
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(SpecError, match="stage = 2 is not a whole number from 0 to 1"):
         exchange("gpt2", Layout(pp=2), stage=2)

@@ -12,6 +12,7 @@ from calc import catalog
 from calc.checks import idle, one_of, share, whole
 from calc.costs import Setting
 from calc.errors import SpecError, shortened
+from calc.generation import check_writes
 from calc.layers import Block
 from calc.model import Model, Pass, cache_bytes, running
 from calc.operations import Einsum, Lookup, Operation
@@ -53,6 +54,7 @@ def adapt(
     loaded = catalog.load(model)
     if (exits is None) == (capacity is None):
         raise SpecError("give either exits (early exit) or a capacity (mixture of depths)")
+    check_writes(loaded)
     length = Setting.of([loaded], context).context
     one_of("confidence", confidence, get_args(Confidence))
     if exits is not None:

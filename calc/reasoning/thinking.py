@@ -7,7 +7,7 @@ from typing import Any
 
 from calc import catalog
 from calc.checks import one_of, share
-from calc.generation import Generation, scored
+from calc.generation import Generation, check_writes, scored
 from calc.hardware import Accelerator
 from calc.model import Model, Pass, flops_by_operation
 from calc.operations import Counts
@@ -65,6 +65,7 @@ def reason(
         answer_tokens=answer,
     )
     checked(chain, prompt, samples)
+    check_writes(loaded)
     one_of("counts", counts, COUNTS)
     if chance is not None:
         share("chance", chance, zero=False, what="chance")
@@ -194,7 +195,8 @@ def _card(model: Model, data: dict[str, Any], spent: Spent) -> Grid:
         section = ""
     if spent.usd is not None:
         rows.append(Row("usd", ("money", spent.money(), spent.price), True, section))
-    shape = f"{chain['samples']:,} × {chain['steps']:,} steps after {tokens['prompt']:,} tokens"
+    what = f"{chain['steps']:,} steps" if chain["steps"] else f"an answer of {chain['answer_tokens']:,} tokens"
+    shape = f"{chain['samples']:,} × {what} after {tokens['prompt']:,} tokens"
     title = f"{model.heading}: {shape}"
     notes = ["every generated token is passed through the model once"]
     if spent.error:

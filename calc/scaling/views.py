@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calc import catalog
-from calc.checks import listed
+from calc.checks import listed, whole
 from calc.costs import Setting
 from calc.errors import SpecError
 from calc.model import Model
@@ -208,7 +208,7 @@ def formulas(chosen: list[Law]) -> Grid:
     return Grid("Formulas", ("law", "L(N, D)", "source"), tuple(rows))
 
 
-def routed_laws(size: float, experts: int | Sequence[int] = (1, 2, 8, 32, 128, 512)) -> Result:
+def routed_laws(size: float, experts: int | Sequence[int | float] = (1, 2, 8, 32, 128, 512)) -> Result:
     """Return what the laws of routing say of a dense size widened by experts: loss and the dense size that equals it.
 
     Clark et al. at 130 billion tokens, one expert used of E; the benefit ends at the cutoff size.
@@ -221,7 +221,7 @@ def routed_laws(size: float, experts: int | Sequence[int] = (1, 2, 8, 32, 128, 5
     counts = listed(experts)
     for each in ROUTED.values():
         for count in counts:
-            loss, equal = each.loss(size, positive("experts", count)), each.dense_equal(size, count)
+            loss, equal = each.loss(size, whole("experts", count)), each.dense_equal(size, count)
             cells = (f"{count:,}", Figure(loss), Figure(equal, "parameters", ratio=equal / size))
             rows.append(Row(f"{each.name}.{count}", cells, section="" if count != counts[0] else each.name))
             entries.append({"law": each.name, "experts": count, "loss": loss, "dense_equal": equal})
