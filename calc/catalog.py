@@ -28,6 +28,7 @@ MAX_FILE_BYTES = 8 * 2**20
 MAX_TOML = 2**20
 MOST_LISTED = 512
 """Layers that a specification lists one by one; equal ones are repeated, not listed."""
+VENDORS = ("nvidia", "amd", "google", "aws", "apple")
 
 
 def presets_folder() -> Path:
@@ -169,7 +170,14 @@ def _missing(text: str, kind: str = "models") -> SpecError | UnknownName:
     """Say that there is no such file, or no such preset; a path may have been meant as a preset's name."""
     if not any(sign in text for sign in "/\\") and not text.endswith((".toml", ".json")):
         what, listing = ("preset", "calc list") if kind == "models" else ("accelerator", "calc list accelerators")
-        return UnknownName(what, text, names(kind), f"`{listing}` shows all {what}s")
+        other = "accelerators" if kind == "models" else "models"
+        if text in names(other):
+            return SpecError(
+                f"{text} is {'an accelerator, not a model' if kind == 'models' else 'a model, not an accelerator'}"
+            )
+        first, _, rest = text.partition(" ")
+        name = rest if rest and first.lower() in VENDORS else text  # as a driver names it
+        return UnknownName(what, name, names(kind), f"`{listing}` shows all {what}s")
     found = near(text, names(kind))
     advice = f"; did you mean the preset {' or '.join(found)}?" if found else ""
     return SpecError(f"no such file: {shortened(text, 200)}{advice}")

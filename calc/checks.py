@@ -5,7 +5,7 @@ Each returns the value, numpy's numbers as Python's, so that it can be checked w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from numbers import Real
 from operator import index
@@ -123,6 +123,36 @@ def one_of(name: str, value: T, words: Iterable[Any]) -> T:
         choices = f"is neither {' nor '.join(listed)}" if len(listed) == 2 else f"is none of {', '.join(listed)}"
         raise SpecError(f"{name} = {shortened(repr(value))} {choices}")
     return value
+
+
+def listed(value: Any) -> list[Any]:
+    """Return one thing, or each of several once, in their order; a text is one thing.
+
+    >>> listed("gpt2"), listed(("h200", "a30", "h200")), listed(8)
+    (['gpt2'], ['h200', 'a30'], [8])
+    """
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+        return [value]
+    found: list[Any] = []
+    for one in value:
+        if one not in found:
+            found.append(one)
+    return found
+
+
+def idle(why: str, **given: tuple[object, object]) -> None:
+    """Refuse options that would do nothing; each value stands beside the one that means that none was given.
+
+    Raises:
+        SpecError: one was given.
+
+    >>> idle("gpt2 has no routed experts", ep=(1, 1), skew=(0.5, 0.0))
+    Traceback (most recent call last):
+    calc.errors.SpecError: skew = 0.5: gpt2 has no routed experts
+    """
+    for name, (value, nothing) in given.items():
+        if value != nothing:
+            raise SpecError(f"{name} = {shortened(repr(value))}: {why}")
 
 
 def text(name: str, value: Any) -> str:

@@ -42,7 +42,8 @@ def accelerators(search: str = "") -> Result:
         "prices: as listed on the day that `calc show` names",
     )
     data = {"accelerators": [_facts(one) for one in found]}
-    return Result(kind="accelerators", data=data, grids=(Grid("", columns, tuple(rows), notes),))
+    said = () if rows else (f"no accelerator matches {search!r}; `calc list accelerators` lists all",)
+    return Result(kind="accelerators", data=data, grids=(Grid("", columns, tuple(rows), notes),), notes=said)
 
 
 def _line(one: Accelerator) -> tuple[Cell, ...]:

@@ -49,10 +49,14 @@ class UnknownName(CalcError):  # noqa: N818 - reads as the message it carries
     """A name that is not in a catalogue. ``UnknownName("preset", "lama", known)`` suggests near ones."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        choices, name = sorted(known), str(name)
+        choices, name = sorted(set(known)), str(name)
         found = near(name, choices)
-        advice = f"did you mean {', '.join(found)}?" if found else hint or f"known: {_listed(choices)}"
+        advice = f"did you mean {_either(found)}?" if found else hint or f"known: {_listed(choices)}"
         super().__init__(f"no {what} named {shortened(name)!r}; {advice}")
+
+
+def _either(names: list[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 MOST_LISTED = 40
@@ -73,12 +77,15 @@ def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """Return the names that somebody may have meant, the nearest first.
 
     Case, separators, a repository's owner and a file's ending do not count; names that begin with the same words come
-    before names that merely look alike.
+    before names that merely look alike. Names that all begin with the whole of it may each be meant: of these twice as
+    many.
 
     >>> near("meta-llama/Llama3-8B", ["gpt-3", "llama-3-70b", "llama-3-8b"])
     ['llama-3-8b']
     >>> near("gpt3", ["gpt-2", "gpt-3-xl", "gpt-j"])
     ['gpt-3-xl', 'gpt-2', 'gpt-j']
+    >>> near("h100", ["h100-nvl", "h100-pcie", "h100-sxm", "h100-sxm-96gb", "h200"])
+    ['h100-nvl', 'h100-sxm', 'h100-pcie', 'h100-sxm-96gb']
     """
     from difflib import SequenceMatcher
 
@@ -97,7 +104,8 @@ def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
         likeness = matcher.ratio()
         if begins or likeness >= 0.6:
             ranked.append((-begins, -likeness, choice))
-    return [choice for _, _, choice in sorted(ranked)[:most]]
+    begun = sum(-begins == len(words) for begins, _, _ in ranked)
+    return [choice for _, _, choice in sorted(ranked)[: max(most, min(begun, 2 * most))]]
 
 
 def _words(name: str) -> list[str]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from calc import catalog
-from calc.checks import one_of, whole
+from calc.checks import idle, one_of, whole
 from calc.confidence import KnownError, collective_error
 from calc.costs import Setting
 from calc.hardware import Accelerator
 from calc.model import Model
 from calc.network import collective_time
-from calc.parallel import Collective, Layout, Ways, Wire, check, collectives
+from calc.parallel import Collective, Layout, Ways, Wire, check, collectives, has_experts
 from calc.results import Cell, Figure, Grid, Result, Row
 
 PHASES = ("prefill", "decode", "train")
@@ -53,6 +53,7 @@ def exchange(
     loaded = catalog.load(model)
     asked = Setting.of([loaded], context, batch=batch)
     check(loaded, layout)
+    _check(loaded, layout, phase, Ways() if ways is None else ways, mtp=mtp)
     device = None if accelerator is None else catalog.load_accelerator(accelerator)
     calls = collectives(
         loaded,
@@ -80,7 +81,29 @@ def exchange(
         "error": None if error is None else {name: value for name, value in asdict(error).items() if name != "bias"},
     }
     grid = _grid(loaded, asked, phase, layout, stage, device, found)
-    return Result(kind="exchange", data=data, grids=(grid,), notes=_notes(error))
+    alone = "one device sends nothing: tp, pp, cp, ep and dp divide a model or its data"
+    nothing = () if calls else (alone if layout.gpus == 1 else f"nothing is sent in a {phase}",)
+    notes = (*_notes(error), *nothing, *loaded.beyond(asked.context))
+    return Result(kind="exchange", data=data, grids=(grid,), notes=notes)
+
+
+def _check(model: Model, layout: Layout, phase: str, ways: Ways, *, mtp: bool) -> None:
+    """Refuse what would change nothing: of experts, shares and passes that there are none of."""
+    plain = Ways()
+    if not has_experts(model):
+        idle(f"{model.name} has no routed experts", expert_tp=(layout.expert_tp, None))
+    if layout.ep == 1:
+        idle("it is how tokens reach experts on other ranks, and ep = 1", dispatch=(ways.dispatch, plain.dispatch))
+    if layout.cp == 1:
+        idle("it is how keys reach queries on other ranks, and cp = 1", ring=(ways.ring, plain.ring))
+    if layout.tp == 1:
+        idle("tensor-parallel ranks share tokens, and tp = 1", sequence_parallel=(layout.sequence_parallel, False))
+    if model.mtp is None:
+        idle(f"{model.name} has no prediction modules", mtp=(mtp, False))
+    if phase != "train":
+        idle(f"it is of training, not of a {phase}", zero=(layout.zero, 0), recompute=(ways.recompute, plain.recompute))
+    if layout.replicas == 1:
+        idle("copies share it, and dp·cp = 1", zero=(layout.zero, 0))
 
 
 Found = list[tuple[Collective, float | None]]
@@ -123,7 +146,8 @@ def _grid(
     place = f", stage {stage}" if layout.pp > 1 else ""
     where = f" on {device.title}" if device else ""
     size = f"{setting.batch} × {setting.context:,} tokens"
-    title = f"{model.heading}{where}, {phase}: {size}, {layout.gpus:,} devices ({layout.text()}){place}"
+    among = f"{layout.gpus:,} devices ({layout.text()})" if layout.gpus > 1 else "1 device"
+    title = f"{model.heading}{where}, {phase}: {size}, {among}{place}"
     columns = ("what", "collective", "among", "calls", "tensor", "sent by a rank", *(("time",) if device else ()))
     rows = [row for when in WHEN for row in _rows(found, when, timed=device is not None)]
     return Grid(title, columns, tuple(rows))

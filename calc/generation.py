@@ -22,6 +22,17 @@ LONGEST: Final = 2**22
 """Tokens of one generation that are swept; no model states a longer context."""
 
 
+def check_writes(model: Model) -> None:
+    """Refuse a model that writes no tokens one after the other.
+
+    Raises:
+        SpecError: an encoder.
+    """
+    masks = [operation.over for block in model.blocks() for operation in block.operations if operation.over is not None]
+    if model.head is None or any(mask.both_ways for mask in masks):
+        raise SpecError(f"{model.name} is an encoder: it writes no tokens one after the other")
+
+
 def scored(model: Model, each: Literal["sequence", "token"]) -> list[Block]:
     """Return a model's tables with one number in place of its vocabulary: a reward for a sequence, a value for a token.
 

@@ -195,4 +195,8 @@ class Accelerator(Record):
             if link.size is None or span <= link.size:
                 return link
         most = max((link.size or 0 for link in self.links), default=1)
-        raise CalcError(f"no link of {self.name} joins {span:,} devices, at most {most:,}; give one with `links`")
+        joined = f"{span:,} devices, at most {most:,}" if self.links else f"{span:,} devices: none is known"
+        raise CalcError(
+            f"no link of {self.name} joins {joined}; name a TOML file of it with one more [[links]] (its fields: calc "
+            "schema accelerator-preset), or in Python an Accelerator with such links"
+        )

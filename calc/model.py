@@ -278,11 +278,11 @@ class Model(Record):
         embedding = self.encoder.embedding if self.encoder else None
         return embedding.max_positions if embedding and embedding.n_mels else None
 
-    def beyond(self, context: int) -> str:
-        """Say that a sequence is longer than any its maker states; empty where it is not."""
+    def beyond(self, context: int) -> tuple[str, ...]:
+        """Return the note that a sequence is longer than any its maker states; none where it is not."""
         if self.max_context is None or context <= self.max_context:
-            return ""
-        return f"{self.name}: {context:,} tokens is beyond its stated {self.max_context:,}"
+            return ()
+        return (f"{self.name}: {context:,} tokens is beyond its stated {self.max_context:,}",)
 
     def cache(self, context: Number, batch: Number = 1, form: str = "bf16", *, source: Number = None) -> CacheBytes:
         """Return the bytes that ``batch`` sequences of ``context`` positions keep, in the cache format ``form``.

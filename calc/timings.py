@@ -100,7 +100,7 @@ def kernel_table(
         kind="kernels",
         data=data,
         grids=(_grid(loaded, asked, phase, tp, ranked, timed, total),),
-        notes=_notes(timed),
+        notes=(*_notes(timed), *loaded.beyond(asked.context)),
     )
 
 

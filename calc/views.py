@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calc import catalog
-from calc.checks import one_of, text
+from calc.checks import listed, one_of, text
 from calc.costs import PHASES, Costs, Setting
 from calc.errors import SpecError
 from calc.growth import PARTS as PARTS_OF_A_LAYER
@@ -210,11 +210,11 @@ def _notes(all_costs: Iterable[Costs]) -> tuple[str, ...]:
     for costs in all_costs:
         model, context = costs.model, costs.setting.context
         notes += [f"{model.name}: {note}" for note in model.notes]
-        notes += filter(None, [model.beyond(context)])
+        notes += model.beyond(context)
     return tuple(notes)
 
 
-def compare(models: Iterable[ModelLike], *, context: int | None = None, **setting: Any) -> Result:
+def compare(models: ModelLike | Iterable[ModelLike], *, context: int | None = None, **setting: Any) -> Result:
     """Return models side by side in one setting; takes what ``show`` takes.
 
     Without a context, the longest that all of them state, at most 8192. Ratios are to the first model.
@@ -222,8 +222,7 @@ def compare(models: Iterable[ModelLike], *, context: int | None = None, **settin
     Raises:
         CalcError: an unknown model, or none at all.
     """
-    named = [models] if isinstance(models, (str, Path, Model)) else list(models)
-    loaded = [catalog.load(model) for model in named]
+    loaded = [catalog.load(model) for model in listed(models)]
     if not loaded:
         raise SpecError("nothing to compare: name at least one model")
     common = Setting.of(loaded, context, **setting)
@@ -415,7 +414,7 @@ def operation_table(
     }
     title = f"{loaded.heading}, {phase}: {asked.batch} × {asked.context:,} tokens, {asked.counts} FLOPs, "
     grid = _operation_grid(title + ("causal" if asked.causal else "full"), blocks, records, total)
-    return Result(kind="ops", data=data, grids=(grid,))
+    return Result(kind="ops", data=data, grids=(grid,), notes=loaded.beyond(asked.context))
 
 
 def _operation_grid(title: str, blocks: list[Block], records: list[dict[str, Any]], total: dict[str, Any]) -> Grid:
@@ -484,4 +483,5 @@ def listing(search: str = "") -> Result:
         total, active = Figure(params.total, "parameters"), Figure(params.active, "parameters")
         rows.append(Row(model.name, (model.name, total, active, Figure(model.n_layers), kinds)))
     grid = Grid("", ("preset", "parameters", "active", "layers", "mechanisms"), tuple(rows))
-    return Result(kind="list", data={"models": records}, grids=(grid,))
+    notes = () if rows else (f"no model matches {search!r}; `calc list accelerators` lists devices",)
+    return Result(kind="list", data={"models": records}, grids=(grid,), notes=notes)

@@ -51,6 +51,13 @@ def test_every_answer_comes_in_four_formats(call: list[str], form: str, calc_cli
         assert "llama-3" in run.out.lower().replace(" ", "-")
 
 
+@pytest.mark.parametrize(("what", "said"), [("", "model"), ("accelerators", "accelerator"), ("engines", "engine")])
+def test_a_search_that_finds_nothing_says_so(what: str, said: str, calc_cli: Cli) -> None:
+    run = calc_cli("list", *filter(None, [what]), "nosuchthing")
+    assert run.code == 0
+    assert f"note: no {said} matches 'nosuchthing'" in run.err
+
+
 def test_the_card_of_llama_3_8b(calc_cli: Cli) -> None:
     data = calc_cli("show", "llama-3-8b", "--format", "json", "--context", "8192").json
     assert data["params"]["total"] == 8_030_261_248
@@ -82,6 +89,12 @@ def test_the_card_of_llama_3_8b(calc_cli: Cli) -> None:
         (["show", "llama-3-8b", "--cache-dtype", "bf61"], ["bf61", "bf16"]),
         (["show", "llama-3-8b", "--weights-dtype", "x"], ["dtype"]),
         (["show", str(ROOT)], ["folder without a config.json"]),
+        (["compare", "gpt2", "h100-sxm"], ["h100-sxm is an accelerator, not a model"]),
+        (["ops", "gpt2", "-a", "llama-3-8b"], ["llama-3-8b is a model, not an accelerator"]),
+        (["reason", "bert-base-uncased"], ["is an encoder: it writes no tokens"]),
+        (["adapt", "bert-base-uncased", "--capacity", "0.5"], ["is an encoder: it writes no tokens"]),
+        (["speculate", "gpt2", "bert-base-uncased", "--acceptance", "0.5"], ["is an encoder: it writes no tokens"]),
+        (["routed", "1.3B", "--experts", "8,1.5"], ["experts = 1.5 is not a whole number"]),
         (["import", "/nowhere/config.json"], ["no such file", "config.json"]),
     ],
 )

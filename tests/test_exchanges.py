@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -46,10 +47,43 @@ def test_what_is_not_sent_takes_no_time() -> None:
     assert exchange("gpt2", Layout()).data["total"]["forward"]["seconds"] is None
 
 
+def test_a_context_beyond_the_stated_one_is_said_to_be() -> None:
+    said = "llama-3-8b: 9,000 tokens is beyond its stated 8,192"
+    assert exchange("llama-3-8b", Layout(tp=2), context=9000).notes == (said,)
+    assert calc.operation_table("llama-3-8b", context=9000).notes == (said,)
+    assert calc.kernel_table("llama-3-8b", "h100-sxm", context=9000).notes[-1] == said
+
+
+@pytest.mark.parametrize(
+    ("layout", "options", "message"),
+    [
+        (Layout(tp=2, expert_tp=1), {}, "expert_tp = 1: llama-3-8b has no routed experts"),
+        (Layout(tp=2), {"ways": Ways(dispatch="all_gather")}, "dispatch = 'all_gather': .* ep = 1"),
+        (Layout(tp=2), {"ways": Ways(ring="all_gather")}, "ring = 'all_gather': .* cp = 1"),
+        (Layout(tp=2), {"ways": Ways(recompute="full")}, "recompute = 'full': it is of training, not of a prefill"),
+        (Layout(dp=2, zero=1), {}, "zero = 1: it is of training, not of a prefill"),
+        (Layout(tp=2, zero=1), {"phase": "train"}, "zero = 1: copies share it, and dp·cp = 1"),
+        (Layout(dp=2, sequence_parallel=True), {}, "sequence_parallel = True: .* tp = 1"),
+        (Layout(tp=2), {"phase": "train", "mtp": True}, "mtp = True: llama-3-8b has no prediction modules"),
+    ],
+    ids=str,
+)
+def test_what_would_change_nothing_is_refused(layout: Layout, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        exchange("llama-3-8b", layout, **options)
+
+
 def test_one_device_sends_nothing() -> None:
     result = exchange("gpt2", Layout(), phase="train", accelerator="h100-sxm")
     assert result.data["calls"] == []
     assert "1 device" in result.grids[0].title
+
+
+def test_where_nothing_is_sent_it_is_said() -> None:
+    alone, copies = exchange("gpt2", Layout()), exchange("gpt2", Layout(dp=2))
+    assert alone.grids[0].title.endswith("1 device")
+    assert alone.notes == ("one device sends nothing: tp, pp, cp, ep and dp divide a model or its data",)
+    assert copies.notes == ("nothing is sent in a prefill",)
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -37,7 +37,16 @@ def test_every_value_has_a_source(name: str) -> None:
     assert all(len(link.source) > 10 for link in found.links)
 
 
-@pytest.mark.parametrize(("name", "suggested"), [("h100", "h100-sxm"), ("A100_80GB", "a100-80gb?"), ("b2000", "b200")])
+@pytest.mark.parametrize(
+    ("name", "suggested"),
+    [
+        ("h100", "did you mean h100-nvl, h100-sxm, h100-pcie or h100-sxm-96gb-hbm2e?"),
+        ("a100", "did you mean a100-40gb, a100-80gb, a100-pcie-40gb or a100-pcie-80gb?"),
+        ("NVIDIA H100 80GB HBM3", "did you mean h100-"),
+        ("A100_80GB", "a100-80gb?"),
+        ("b2000", "b200"),
+    ],
+)
 def test_a_near_miss_suggests_the_name(name: str, suggested: str) -> None:
     with pytest.raises(UnknownName, match="no accelerator named") as caught:
         catalog.load_accelerator(name)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import calc
+from calc.catalog import names
 from calc.charts.style import DARK, LIGHT
 from calc.report.markup import fragment
 from tests.conftest import Run, refused
@@ -160,7 +161,7 @@ def test_the_command_writes_a_page(calc_cli: Cli, tmp_path: Path) -> None:
     assert (run.code, run.out, run.err) == (0, "", f"wrote {tmp_path / 'gpt2.html'}\n")
     assert "1 × 256 tokens" in (tmp_path / "gpt2.html").read_text("utf-8")
     assert "no preset named 'gpt22'" in refused(calc_cli("report", "gpt22", cwd=tmp_path))
-    assert "1 to 8 models, not 9" in refused(calc_cli("report", *["gpt2"] * 9, cwd=tmp_path))
+    assert "1 to 8 models, not 9" in refused(calc_cli("report", *names()[:9], cwd=tmp_path))
     assert "cannot write" in refused(calc_cli("report", "gpt2", "-o", "/nowhere/a.html", cwd=tmp_path))
     assert "h1000" in refused(calc_cli("report", "gpt2", "-a", "h1000", cwd=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["gpt2.html"]

@@ -116,7 +116,9 @@ def test_counts_and_sweeps() -> None:
 
 def test_a_group_that_no_link_joins_is_refused() -> None:
     alone = replace(H100, links=H100.links[:1])
-    with pytest.raises(CalcError, match="no link of h100-sxm joins 16 devices"):
+    with pytest.raises(
+        CalcError, match=r"no link of h100-sxm joins 16 devices, at most 8; name a TOML file .* \[\[links\]\]"
+    ):
         collective_time(call(size=16), alone)
 
 

@@ -41,7 +41,7 @@ KINDS: dict[str, str] = {
 """Name → the module whose ``CHART`` it is."""
 
 
-def plot(name: str, models: Iterable[str | Path | Model] = (), **options: Any) -> Picture:
+def plot(name: str, models: str | Path | Model | Iterable[str | Path | Model] = (), **options: Any) -> Picture:
     """Return a chart of some models; without models, of those that the gallery shows.
 
     ``options`` are ``batch, context, weights_dtype, cache_dtype, accelerators, results``, as far as the chart takes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calc.charts.chart import Asked, Chart, shared_length, sources, times
+from calc.charts.chart import Asked, Chart, dotted, shared_length, sources, times, tokens
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.errors import SpecError
@@ -32,8 +32,8 @@ def data(asked: Asked) -> ChartData:
         chart="cache",
         finding=_finding(series, last),
         panels=(panel,),
-        conventions="Logical bytes: what the mathematics needs, recurrent states included, without an engine's paging. "
-        "Dotted: beyond the context that the maker states.",
+        conventions="Logical bytes: what the mathematics needs, recurrent states included, without an engine's paging."
+        + dotted(series),
         source=sources(models),
     )
 
@@ -90,9 +90,12 @@ def _finding(series: tuple[Series, ...], last: int) -> str:
     held = {each.name: each.y[index] for each in series if min(each.stated or last, last) >= at and each.y[index]}
     least, most = min(held, key=lambda name: held[name]), max(held, key=lambda name: held[name])
     if held[least] == held[most]:
-        return f"{least} keeps {figure(held[least], 'B')} for {at:,} tokens: {figure(held[least] / at, 'B')} for each"
+        kept = f"{least} keeps {figure(held[least], 'B')}"
+        if not growing and len(series[0].x) > 1:
+            return f"{kept}, however long the context is"
+        return f"{kept} for {tokens(at)}" + (f": {figure(held[least] / at, 'B')} for each" if at > 1 else "")
     ratio = times(held[most] / held[least])
-    return f"At {at:,} tokens {most} keeps {figure(held[most], 'B')}, {least} {figure(held[least], 'B')}: {ratio} less"
+    return f"At {tokens(at)} {most} keeps {figure(held[most], 'B')}, {least} {figure(held[least], 'B')}: {ratio} less"
 
 
 CHART = Chart(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calc import catalog
-from calc.charts.data import ChartData
-from calc.checks import whole
+from calc.charts.data import ChartData, Series
+from calc.checks import listed, whole
 from calc.costs import Setting
 from calc.errors import SpecError, UnknownName
 from calc.hardware import Accelerator
@@ -89,7 +89,7 @@ def chart(name: str) -> Chart:
     return found
 
 
-def ask(name: str, models: Iterable[str | Path | Model], options: Mapping[str, Any]) -> Asked:
+def ask(name: str, models: str | Path | Model | Iterable[str | Path | Model], options: Mapping[str, Any]) -> Asked:
     """Return what is asked of a chart, checked: its models loaded, and only options that change it.
 
     Raises:
@@ -103,15 +103,15 @@ def ask(name: str, models: Iterable[str | Path | Model], options: Mapping[str, A
         if option not in kind.takes:
             taken = ", ".join(kind.takes) or "no option"
             raise SpecError(f"{option} changes nothing in the chart {name}, which takes {taken}")
-    named = [models] if isinstance(models, (str, Path, Model)) else list(models)
+    named = listed(models)
     if not kind.most and named:
         raise SpecError(f"the chart {name} is of no model; leave {named[0]} out")
     loaded = tuple(catalog.load(model) for model in named or (() if "results" in given else kind.models))
     if not kind.least <= len(loaded) <= kind.most and "results" not in given:
         wanted = f"{kind.least} to {kind.most}" if kind.least < kind.most else f"{kind.least}"
         raise SpecError(f"the chart {name} takes {wanted} models, not {len(loaded)}")
-    machines = tuple(catalog.load_accelerator(each) for each in given.pop("accelerators", kind.accelerators))
-    given["results"] = tuple(given.get("results", ()))
+    machines = tuple(catalog.load_accelerator(each) for each in listed(given.pop("accelerators", kind.accelerators)))
+    given["results"] = tuple(listed(given.get("results", ())))
     asked = Asked(models=loaded, accelerators=machines, **given)
     asked.setting(1)
     if asked.gpus is not None:
@@ -129,6 +129,22 @@ def several(names: Iterable[str], most: int = 3) -> str:
     if len(found) > most + 1:
         found = [*found[:most], f"{len(found) - most} more"]
     return " and ".join(filter(None, (", ".join(found[:-1]), found[-1]))) if found else ""
+
+
+def tokens(count: int) -> str:
+    """Write a number of tokens.
+
+    >>> tokens(1), tokens(8192)
+    ('1 token', '8,192 tokens')
+    """
+    return f"{count:,} token" if count == 1 else f"{count:,} tokens"
+
+
+def dotted(series: Iterable[Series]) -> str:
+    """Say what the dotted parts of lines are; nothing where no line has one."""
+    if not any(each.stated is not None and each.x[-1] > each.stated for each in series):
+        return ""
+    return " Dotted: beyond the longest context that a model's maker states, which a dot marks."
 
 
 def sources(models: Iterable[Model | str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from calc.charts import KINDS, plot
 from calc.charts.chart import chart
 from calc.charts.picture import DPI, Picture
+from calc.checks import listed
 from calc.errors import SpecError
 from calc.progress import Progress
 from calc.results import Figure, Grid, Result, Row
@@ -77,7 +78,7 @@ def draw_gallery(
     Raises:
         SpecError: the folder holds something that is no gallery, or cannot be written; results that no chart takes.
     """
-    target, given = Path(folder).expanduser().resolve(), list(results)
+    target, given = Path(folder).expanduser().resolve(), listed(results)
     _check(target)
     answered = {answer.get("kind") for answer in given}
     if useless := answered - {_kind(name) for name in KINDS if chart(name).of_answers}:

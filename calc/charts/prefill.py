@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
-from calc.charts.chart import Asked, Chart, shared_length, sources, times
+from calc.charts.chart import Asked, Chart, dotted, shared_length, sources, times
 from calc.charts.data import Axis, ChartData, Mark, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.model import Model, Pass
@@ -38,8 +38,8 @@ def data(asked: Asked) -> ChartData:
         chart="prefill",
         finding=_finding(asked.models, totals, lengths, crossings),
         panels=(panel,),
-        conventions="Matrix products only, causal: the pairs that masks let through. Logits for every position. "
-        "Dotted: beyond the context that the maker states.",
+        conventions="Matrix products only, causal: the pairs that masks let through. Logits for every position."
+        + dotted(series),
         source=sources(asked.models),
     )
 

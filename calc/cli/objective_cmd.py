@@ -35,8 +35,8 @@ def command(
     top_k: Annotated[int, typer.Option("--top-k", help="Distillation: logits kept of a token.")] = 256,
     value_bytes: Annotated[int, typer.Option("--value-bytes", help="Distillation: bytes of a logit.")] = 2,
     modules: Annotated[
-        int, typer.Option("--modules", help="Multi-token: further tokens.  [default: as published]")
-    ] = 0,
+        int | None, typer.Option("--modules", help="Multi-token: further tokens.  [default: as published]")
+    ] = None,
     updates: Annotated[int, typer.Option("--updates", help="Continual: how many.")] = 12,
     replay: Annotated[float, typer.Option("--replay", help="Continual: share of old tokens in an update.")] = 0.0,
     precision: Annotated[str, typer.Option("--precision", help="bf16, fp16, fp8, bf16-true or fp32.")] = "bf16",
@@ -61,7 +61,7 @@ def command(
         group=group,
         epochs=epochs,
         top_k=top_k,
-        modules=modules,
+        modules=0 if modules is None else modules,
         updates=updates,
         replay=replay,
         value_bytes=value_bytes,

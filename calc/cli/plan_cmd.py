@@ -21,7 +21,8 @@ def command(
     ] = 1.0,
     output_spread: Annotated[float, typer.Option("--output-spread", help="That of answers.")] = 1.0,
     lengths: Annotated[
-        str | None, typer.Option("--lengths", help="CSV or JSON of input, output, share; instead of the four above.")
+        str | None,
+        typer.Option("--lengths", help="CSV or JSON rows of input, output, share; in place of the four above."),
     ] = None,
     quantile: Annotated[float, typer.Option("--quantile", help="Of requests that are as fast.")] = 0.9,
     profile: Annotated[
@@ -68,7 +69,7 @@ def command(
         )  # fmt: skip
     render(found.to_result() if also else found.plans[0].to_result(), format)
     if require_plan and not found.complete:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def _lengths(

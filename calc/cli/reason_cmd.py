@@ -14,7 +14,7 @@ def command(
     prompt: Annotated[int, typer.Option("--prompt", help="Tokens of the question.")] = 1000,
     answer: Annotated[int, typer.Option("--answer", help="Tokens of the final answer.")] = 300,
     steps: Annotated[int, typer.Option("--steps", help="Steps of the chain.")] = 0,
-    step_tokens: Annotated[int, typer.Option("--step-tokens", help="Tokens of a step.")] = 200,
+    step_tokens: Annotated[int | None, typer.Option("--step-tokens", help="Tokens of a step.  [default: 200]")] = None,
     check_tokens: Annotated[int, typer.Option("--check-tokens", help="Tokens that verify a step.")] = 0,
     redo: Annotated[float, typer.Option("--redo", help="Chance that a step is rejected and generated again.")] = 0.0,
     attempts: Annotated[
@@ -38,15 +38,21 @@ def command(
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
     """Show what thinking costs: expected tokens, FLOPs, cache, time and money of chains that are checked and redone."""
+    from calc.checks import idle
     from calc.reasoning import reason
     from calc.report import render
 
+    if not steps:
+        idle("a chain without --steps has none", step_tokens=(step_tokens, None), check_tokens=(check_tokens, 0))
+        idle("without --steps there are none to redo", redo=(redo, 0), attempts=(attempts, None))
+    if not redo:
+        idle("without --redo every step stands at once", attempts=(attempts, None))
     result = reason(
         model,
         prompt=prompt,
         answer=answer,
         steps=steps,
-        step_tokens=step_tokens,
+        step_tokens=200 if step_tokens is None else step_tokens,
         check_tokens=check_tokens,
         redo=redo,
         attempts=attempts,

@@ -19,5 +19,6 @@ def command(
     from calc.scaling import routed_laws
     from calc.units import parse_count
 
-    counts = tuple(int(parse_count(count)) for count in experts.split(","))
-    render(routed_laws(parse_count(size), counts), format)
+    counts = [parse_count(count) for count in experts.split(",")]
+    whole = [int(count) if count.is_integer() else count for count in counts]
+    render(routed_laws(parse_count(size), whole), format)

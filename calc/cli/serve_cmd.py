@@ -56,9 +56,13 @@ def command(
         list[str] | None,
         typer.Option("--solve", help="context, users, gpus, cache-dtype or compute-batch: the other way round."),
     ] = None,
-    tpot: Annotated[float | None, typer.Option("--tpot", help="Limit of seconds per token, for --solve.")] = None,
-    ttft: Annotated[float | None, typer.Option("--ttft", help="Limit of seconds to the first.")] = None,
-    require_fit: Annotated[bool, typer.Option("--require-fit", help="Exit 1 where it does not fit.")] = False,
+    tpot: Annotated[
+        float | None, typer.Option("--tpot", help="Limit of seconds per token: is it kept? --solve keeps it.")
+    ] = None,
+    ttft: Annotated[float | None, typer.Option("--ttft", help="That of seconds to the first token.")] = None,
+    require_fit: Annotated[
+        bool, typer.Option("--require-fit", help="Exit 1 where it does not fit, or a limit is not kept.")
+    ] = False,
     format: FormatOption = "table",  # noqa: A002 - the option's public name
 ) -> None:
     """Show what a deployment gives: memory, cache, latency under load, throughput, money, the first limit."""
@@ -97,7 +101,8 @@ def command(
         audio=audio,
         video=video,
     )
-    solved = [found.solve(what, tpot=tpot, ttft=ttft) for what in solve or ()]
-    render(found.to_result(solved), format)
-    if require_fit and not found.fits:
-        raise typer.Exit(1)
+    limits = found.limits(tpot=tpot, ttft=ttft)
+    solved = [found.solve(what, tpot=tpot, ttft=ttft) for what in dict.fromkeys(solve or ())]
+    render(found.to_result(solved, limits), format)
+    if require_fit and not (found.fits and all(limit.met for limit in limits)):
+        raise SystemExit(1)

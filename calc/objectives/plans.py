@@ -331,3 +331,16 @@ OBJECTIVES: Final[dict[str, tuple[str, Callable[[Asked], Plan]]]] = {
     "continual": ("continual updates", _continual),
 }
 """Name → title, and what makes its plan."""
+OPTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "other": ("contrastive", "dpo", "ppo", "grpo", "distillation"),
+    "critic": ("ppo",),
+    "tokens": ("distillation", "continual"),
+    "group": ("grpo",),
+    "epochs": ("ppo", "grpo"),
+    "top_k": ("distillation",),
+    "value_bytes": ("distillation",),
+    "modules": ("multi-token",),
+    "updates": ("continual",),
+    "replay": ("continual",),
+}
+"""Options that not every objective has, and whose they are."""

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from calc import catalog
-from calc.checks import number, one_of, share, whole
+from calc.checks import idle, number, one_of, share, whole
 from calc.costs import Setting
 from calc.errors import UnknownName
 from calc.model import Model
 from calc.objectives.parts import Training
-from calc.objectives.plans import OBJECTIVES, Asked, Plan
+from calc.objectives.plans import OBJECTIVES, OPTIONS, Asked, Plan
 from calc.results import Cell, Figure, Grid, Result, Row
 
 ModelLike = str | Path | Model
@@ -82,6 +82,11 @@ def objective(
         how=Training(precision=precision, optimizer=optimizer, framework=framework),
     )
     _check(asked)
+    _check_options(
+        name, other=(other, None), critic=(critic, None), tokens=(tokens, None), group=(group, 8),
+        epochs=(epochs, 1), top_k=(top_k, 256), value_bytes=(value_bytes, 2), modules=(modules, 0),
+        updates=(updates, 12), replay=(replay, 0.0),
+    )  # fmt: skip
     plan = make(asked)
     flops = sum(phase.flops for phase in plan.phases)
     seen = max((phase.tokens for phase in plan.phases), default=0)
@@ -114,6 +119,13 @@ def objective(
         for entry, phase in zip(data["phases"], plan.phases, strict=True):
             entry["formula"] = str(expression(phase)) if phase.subject else phase.note
     return Result(kind="objective", data=data, grids=tuple(grids))
+
+
+def _check_options(objective: str, **given: tuple[object, object]) -> None:
+    """Refuse options that another objective has, and this one does not."""
+    for option, value in given.items():
+        if objective not in OPTIONS[option]:
+            idle(f"an option of {', '.join(OPTIONS[option])}, not of {objective}", **{option: value})
 
 
 def _check(asked: Asked) -> None:

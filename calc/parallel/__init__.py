@@ -7,9 +7,9 @@ from calc.parallel.inside import inside
 from calc.parallel.layout import Layout
 from calc.parallel.outside import collectives
 from calc.parallel.pipeline import bubble, chunks, stages
-from calc.parallel.sharding import check, is_expert, shard
+from calc.parallel.sharding import check, has_experts, is_expert, shard
 
 __all__ = [
-    "Collective", "Layout", "Ways", "Wire", "bubble", "check", "chunks", "collectives", "inside", "is_expert", "shard",
-    "stages",
+    "Collective", "Layout", "Ways", "Wire", "bubble", "check", "chunks", "collectives", "has_experts", "inside",
+    "is_expert", "shard", "stages",
 ]  # fmt: skip

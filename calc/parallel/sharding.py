@@ -172,6 +172,12 @@ def check(model: Model, layout: Layout, n_gpus: int | None = None) -> None:
     chunks(model, layout)
 
 
+def has_experts(model: Model) -> bool:
+    """Tell whether a model has routed experts, in a layer or in a prediction module."""
+    blocks = model.blocks() + model.mtp_blocks()
+    return any(is_expert(operation) for block in blocks for operation in block.operations)
+
+
 def _check_experts(model: Model, operations: Iterable[Operation], layout: Layout) -> None:
     experts = [operation for operation in operations if is_expert(operation)]
     if layout.ep > 1 and not experts:

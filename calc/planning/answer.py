@@ -110,6 +110,7 @@ class Plan(Record):
     rejected: tuple[Rejected, ...]
     hours: tuple[int, ...]
     quantiles: Mapping[float, tuple[float, float]]
+    notes: tuple[str, ...] = ()
 
     @property
     def best(self) -> Choice | None:
@@ -170,7 +171,7 @@ class Plan(Record):
         """Return the plan as tables and data."""
         from calc.planning.view import grids
 
-        return Result(kind="plan", data=self.to_dict(), grids=grids(self))
+        return Result(kind="plan", data=self.to_dict(), grids=grids(self), notes=self.notes)
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return the choices as a table of pandas, one line each.

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from calc.catalog import load
 from calc.checks import number, share, whole
 from calc.errors import SpecError
-from calc.hardware import Accelerator
 from calc.media.asked import read
 from calc.media.shares import inputs_of
 from calc.model import Model
 from calc.planning.answer import Plan
 from calc.planning.demand import Demand, Lengths, Objectives
-from calc.planning.families import families
+from calc.planning.families import Wanted, families
 from calc.planning.search import Question, Search
 from calc.progress import Progress
 from calc.units import dtype
+
+Rows: TypeAlias = Iterable[Sequence[float] | Mapping[str, float]]
 
 
 def plan(
@@ -26,14 +28,14 @@ def plan(
     rate: float,
     input_tokens: float | None = None,
     output_tokens: float | None = None,
-    lengths: Lengths | str | Path | None = None,
+    lengths: Lengths | str | Path | Rows | None = None,
     ttft: float,
     tpot: float,
     quantile: float = 0.9,
-    profile: Sequence[float] | None = None,
-    accelerators: Sequence[str | Accelerator] | None = None,
+    profile: Sequence[float] | str | Path | None = None,
+    accelerators: Wanted | None = None,
     max_gpus: int = 1024,
-    engines: Sequence[str] = ("vllm",),
+    engines: str | Sequence[str] = "vllm",
     weights_dtype: str | None = None,
     cache_dtype: str = "bf16",
     cached: float = 0.0,
@@ -50,8 +52,9 @@ def plan(
     engines, prompts read by the same devices or by others, and every number of copies that ``max_gpus`` devices hold.
 
     ``ttft`` and ``tpot`` hold at ``quantile``: waits are exponential among those who wait, prompts log-normal with the
-    spread of ``lengths`` (also a histogram file), a step as long as with that quantile of a Poisson number of
-    sequences. ``profile``: 24 shares of the peak ``rate``, by hour. ``cached``: share of each prompt in a prefix cache.
+    spread of ``lengths`` (also the rows of a histogram, or a file of them), a step as long as with that quantile of a
+    Poisson number of sequences. ``profile``: 24 shares of the peak ``rate``, by hour, or a file of them. ``cached``:
+    share of each prompt in a prefix cache.
     ``usd_per_hour``: price of one device, instead of the known ones. ``images``, ``audio`` and ``video`` stand in every
     prompt before the text that ``input_tokens`` or ``lengths`` tell of, written as ``calc.serve`` takes them.
     Units: requests per second, tokens, seconds.
@@ -72,7 +75,7 @@ def plan(
     demand = Demand(
         rate=rate,
         lengths=_lengths(lengths, input_tokens, output_tokens).behind(sum(one.tokens for one in inputs)),
-        **({} if profile is None else {"profile": tuple(profile)}),
+        **({} if profile is None else {"profile": _profile(profile)}),
     )
     question = Question(
         model=loaded, demand=demand, wanted=Objectives(ttft=ttft, tpot=tpot, quantile=quantile), cached=cached,
@@ -94,7 +97,9 @@ def plan(
         return search.plan()
 
 
-def _lengths(lengths: Lengths | str | Path | None, input_tokens: float | None, output_tokens: float | None) -> Lengths:
+def _lengths(
+    lengths: Lengths | str | Path | Rows | None, input_tokens: float | None, output_tokens: float | None
+) -> Lengths:
     """Return lengths from what was given: means, or all in one.
 
     Raises:
@@ -106,7 +111,15 @@ def _lengths(lengths: Lengths | str | Path | None, input_tokens: float | None, o
         return Lengths(input_tokens=input_tokens, output_tokens=output_tokens)
     if input_tokens is not None or output_tokens is not None:
         raise SpecError("lengths say what input_tokens and output_tokens would: give one or the other")
-    return lengths if isinstance(lengths, Lengths) else Lengths.read(lengths)
+    if isinstance(lengths, Lengths):
+        return lengths
+    if isinstance(lengths, (str, Path)):
+        return Lengths.read(lengths)
+    return Lengths.of_histogram(lengths)
+
+
+def _profile(profile: Sequence[float] | str | Path) -> tuple[float, ...]:
+    return Demand.read_profile(str(profile)) if isinstance(profile, (str, Path)) else tuple(profile)
 
 
 def _check(question: Question, cache_dtype: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -40,15 +40,20 @@ class Lengths(Record):
             number(name, getattr(self, name), least=0, most=100, what="coefficient of variation")
 
     @classmethod
-    def of_histogram(cls, rows: Iterable[Sequence[float]]) -> Lengths:
-        """Take means and spreads of (input tokens, output tokens, share) rows; shares need not add up to one.
+    def of_histogram(cls, rows: Iterable[Sequence[float] | Mapping[str, float]]) -> Lengths:
+        """Take means and spreads of rows of ``input``, ``output`` and ``share``, in this order or by these names.
 
-        >>> lengths = Lengths.of_histogram([(1000, 100, 3), (2000, 300, 1)])
+        Shares need not add up to one; without them every row counts the same.
+
+        >>> lengths = Lengths.of_histogram([(1000, 100, 3), {"input": 2000, "output": 300, "share": 1}])
         >>> lengths.input_tokens, lengths.output_tokens
         (1250.0, 150.0)
         """
-        table = [tuple(float(value) for value in row) for row in rows]
-        if not table or any(len(row) != 3 or min(row) < 0 for row in table) or not sum(row[2] for row in table):
+        return cls._of([_histogram_row(row, "a histogram") for row in rows])
+
+    @classmethod
+    def _of(cls, table: list[tuple[float, ...]]) -> Lengths:
+        if not table or any(min(row) < 0 for row in table) or not sum(row[2] for row in table):
             raise SpecError("a histogram has rows of input tokens, output tokens and a share, none of them negative")
         whole = sum(row[2] for row in table)
         means, spreads = [], []
@@ -61,12 +66,16 @@ class Lengths(Record):
 
     @classmethod
     def read(cls, path: str | Path) -> Lengths:
-        """Read a histogram: a CSV file or a JSON list with three columns.
+        """Read a histogram as ``of_histogram`` takes it: a CSV file, perhaps with a header, or a JSON list.
 
         Raises:
             SpecError: the file cannot be read, or holds no such rows.
         """
-        return cls.of_histogram(_rows(Path(path), 3))
+        rows = _rows(Path(path))
+        if rows and isinstance(rows[0], list) and rows[0] and _is_header(rows[0]):
+            names = rows[0]
+            rows = [dict(zip(names, row, strict=False)) if len(row) == len(names) else row for row in rows[1:]]
+        return cls._of([_histogram_row(row, str(path)) for row in rows])
 
     def behind(self, tokens: int) -> Lengths:
         """Return the lengths where so many tokens, in every prompt the same, stand before the text.
@@ -114,7 +123,12 @@ class Demand(Record):
         """
         if "," in text:
             return tuple(row[0] for row in _numbers([[part] for part in text.split(",")], 1, text))
-        return tuple(row[0] for row in _rows(Path(text), 1))
+        rows = [row if isinstance(row, list) else [row] for row in _rows(Path(text))]
+        if rows and _is_header(rows[0]):
+            rows = rows[1:]
+        if len(rows) == 1:  # all hours in one line
+            rows = [[value] for value in rows[0]]
+        return tuple(row[0] for row in _numbers(rows, 1, text))
 
 
 @named_record
@@ -131,29 +145,52 @@ class Objectives(Record):
         number("quantile", self.quantile, least=0.5, below=1)
 
 
-def _rows(path: Path, columns: int) -> list[list[float]]:
+COLUMNS = ("input", "output", "share")
+"""Of a histogram of lengths."""
+
+
+def _rows(path: Path) -> list[Any]:
+    """Return the rows of a file: lists of texts from CSV, whatever a JSON list holds."""
     text = read_text(path)
-    if path.suffix.lower() == ".json":
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise SpecError(f"{path} is not valid JSON: {error}") from None
-        listed = data if isinstance(data, list) else []
-        rows = [row if isinstance(row, list) else [row] for row in listed]
-    else:
-        rows = [row for row in csv.reader(text.splitlines()) if row and not row[0].lstrip().startswith("#")]
-        if rows and not _reads_as_number(rows[0][0]):
-            rows = rows[1:]  # a header
-        if columns == 1 and len(rows) == 1:
-            rows = [[value] for value in rows[0]]
-    return _numbers(rows, columns, str(path))
+    if path.suffix.lower() != ".json":
+        return [row for row in csv.reader(text.splitlines()) if row and not row[0].lstrip().startswith("#")]
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(data, list):
+        raise SpecError(f"{path} holds a JSON {type(data).__name__}, not a list")
+    return data
+
+
+def _is_header(row: Sequence[Any]) -> bool:
+    return not any(map(_reads_as_number, row))
 
 
 def _reads_as_number(value: Any) -> bool:
     try:
-        return isfinite(float(value))
-    except (TypeError, ValueError):
+        return not isinstance(value, bool) and isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
         return False
+
+
+def _histogram_row(row: Any, origin: str) -> tuple[float, ...]:
+    """Return input, output and share, which is 1 where it is left out.
+
+    Raises:
+        SpecError: a row of something else.
+    """
+    values = row
+    if isinstance(row, Mapping):
+        named = {str(name).strip().lower().removesuffix("_tokens"): value for name, value in row.items()}
+        missing = {"input", "output"} - set(named)
+        values = () if missing or set(named) - set(COLUMNS) else [named.get(name, 1) for name in COLUMNS]
+    values = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else []
+    values += [1] if len(values) == 2 else []
+    if len(values) != len(COLUMNS) or not all(map(_reads_as_number, values)):
+        wanted = 'a row of input, output and share: 1000,200,0.5 or {"input": 1000, "output": 200, "share": 0.5}'
+        raise SpecError(f"{shortened(origin, 100)}: {shortened(str(row))} is not {wanted}")
+    return tuple(float(value) for value in values)
 
 
 def _numbers(rows: Iterable[Sequence[Any]], columns: int, origin: str) -> list[list[float]]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
 
 from calc.catalog import all_accelerators, load_accelerator
+from calc.checks import listed
 from calc.errors import CalcError, SpecError
 from calc.hardware import Accelerator
 from calc.model import Model
@@ -22,6 +25,9 @@ LINEAR = "-linear"
 """Ending of schemes in which products with weights have the format, and embeddings, head and norms 16 bits."""
 READERS = (0.25, 1 / 3, 0.5, 1.0, 2.0, 3.0, 4.0)
 """Devices that read prompts for each device that decodes, where the two are apart."""
+
+Wanted: TypeAlias = str | Path | Accelerator | Sequence[str | Path | Accelerator]
+"""Accelerators as they are asked for: one, or several."""
 
 
 @named_record
@@ -70,18 +76,18 @@ class Family(Record):
 def families(
     model: Model,
     *,
-    accelerators: Sequence[str | Accelerator] | None,
+    accelerators: Wanted | None,
     max_gpus: int,
     weights_dtype: str | None,
     cache_dtype: str,
-    engines: Sequence[str],
+    engines: str | Sequence[str],
 ) -> Iterator[Family]:
     """Yield every family that reads and decodes on the same devices: accelerator, layout, weights, engine.
 
     Raises:
         CalcError: an unknown accelerator or engine.
     """
-    loaded = [load_engine(name) for name in engines]
+    loaded = [load_engine(name) for name in listed(engines)]
     if not loaded:
         raise SpecError("engines = () names no engine")
     for device in _devices(accelerators):
@@ -93,12 +99,12 @@ def families(
                     )
 
 
-def _devices(wanted: Sequence[str | Accelerator] | None) -> list[Accelerator]:
+def _devices(wanted: Wanted | None) -> list[Accelerator]:
     """Return the accelerators asked for; by default those whose price is known."""
     if wanted is not None:
         if not wanted:
             raise SpecError("accelerators = () names no accelerator")
-        return [load_accelerator(one) for one in wanted]
+        return [load_accelerator(one) for one in listed(wanted)]
     return [one for one in all_accelerators() if one.price is not None]
 
 

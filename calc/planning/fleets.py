@@ -71,8 +71,9 @@ class Fleet(Record):
         columns = ("model", "requests/s", "deployment", "GPUs", "USD/day")
         notes = ("total: GPUs of the busiest hour; what each model needs: calc plan MODEL",)
         grid = Grid("A fleet", columns, tuple(rows), notes)
-        said = (f"together {self.beyond:,} devices more than the limit of each",) if self.beyond else ()
-        return Result(kind="fleet", data=self.to_dict(), grids=(grid,), notes=said)
+        said = [f"together {self.beyond:,} devices more than the limit of each"] if self.beyond else []
+        said += dict.fromkeys(note for one in self.plans for note in one.notes)
+        return Result(kind="fleet", data=self.to_dict(), grids=(grid,), notes=tuple(said))
 
 
 def _cells(one: Plan) -> tuple[str | Figure | None, ...]:
@@ -84,7 +85,9 @@ def _cells(one: Plan) -> tuple[str | Figure | None, ...]:
     return one.title, Figure(one.demand.rate), best.text(), Figure(best.gpus), bill
 
 
-def fleet(demands: Sequence[Mapping[str, Any]], *, progress: Progress | None = None, **common: Any) -> Fleet:
+def fleet(
+    demands: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, progress: Progress | None = None, **common: Any
+) -> Fleet:
     """Return the plans of several models; each of ``demands`` are arguments of ``calc.plan``, ``common`` are shared.
 
     Raises:
@@ -92,4 +95,5 @@ def fleet(demands: Sequence[Mapping[str, Any]], *, progress: Progress | None = N
     """
     if not demands:
         raise SpecError("a fleet needs one model or more")
+    demands = [demands] if isinstance(demands, Mapping) else demands
     return Fleet(plans=tuple(plan(**{**common, **one}, progress=progress) for one in demands))

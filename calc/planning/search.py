@@ -173,6 +173,7 @@ class Search:
             raise SpecError(self.rejected[0].reason.partition(": ")[2])
         self.choices.sort(key=_rank)
         front, hours, quantiles = self._front(), self._hours(), self._quantiles()
+        lengths = question.demand.lengths
         return Plan(
             model=question.model.name,
             title=question.model.heading,
@@ -185,6 +186,7 @@ class Search:
             rejected=tuple(self.rejected),
             hours=hours,
             quantiles=quantiles,
+            notes=question.model.beyond(round(lengths.input_tokens + lengths.output_tokens)),
         )
 
     def _front(self) -> tuple[Point, ...]:
@@ -213,7 +215,8 @@ class Search:
         if not self.choices:
             return None
         best = self.choices[0]
-        return best, Unit(self.question.model, best.family, self.question.demand.lengths, self.question.cached)
+        asked = self.question
+        return best, Unit(asked.model, best.family, asked.demand.lengths, asked.cached, asked.inputs)
 
     def _hours(self) -> tuple[int, ...]:
         """Return the devices of the best family by hour: the least units that meet the objectives at its rate."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from calc import catalog
-from calc.checks import one_of, share, whole
+from calc.checks import idle, one_of, share, whole
 from calc.costs import Setting
 from calc.errors import SpecError, shortened
+from calc.generation import check_writes
 from calc.layers import Block
 from calc.model import Model, Pass, cache_bytes, running
 from calc.operations import Einsum, Lookup, Operation
@@ -53,12 +54,15 @@ def adapt(
     loaded = catalog.load(model)
     if (exits is None) == (capacity is None):
         raise SpecError("give either exits (early exit) or a capacity (mixture of depths)")
+    check_writes(loaded)
     length = Setting.of([loaded], context).context
     one_of("confidence", confidence, get_args(Confidence))
     if exits is not None:
+        idle("a capacity routes tokens past layers, exits do not", every=(every, 2))
         if not isinstance(exits, Mapping):
             raise SpecError(f"exits = {shortened(repr(exits))}: write them as {{16: 0.3, 24: 0.5}}")
         return _early(loaded, dict(exits), confidence, length)
+    idle("it asks whether a token may leave early, which needs exits", confidence=(confidence, "head"))
     if whole("every", every) > loaded.n_layers:
         raise SpecError(f"every = {every} is not from 1 to the {loaded.n_layers} layers of {loaded.name}")
     return _mixed(loaded, share("capacity", capacity, zero=False), every, length)
@@ -87,7 +91,7 @@ def _early(model: Model, exits: dict[int, float], confidence: Confidence, contex
         "mean_layers": sum(layer * chance for layer, chance in left.items()),
         "exits": entries,
     }
-    return Result(kind="adapt", data=data, grids=(_exit_grid(model, data),))
+    return Result(kind="adapt", data=data, grids=(_exit_grid(model, data),), notes=model.beyond(context))
 
 
 def _check_exits(model: Model, exits: Mapping[int, float], confidence: Confidence) -> None:
@@ -230,7 +234,8 @@ def _mixed(model: Model, capacity: float, every: int, context: int) -> Result:
         "E[FLOP] = plain layers + c·routed layers at c·context keys + 2·d for each router",
         "source: Raposo et al. 2024, arXiv:2404.02258 §3",
     )
-    return Result(kind="adapt", data=data, grids=(Grid(title, ("", "expected", ""), rows, notes),))
+    grid = Grid(title, ("", "expected", ""), rows, notes)
+    return Result(kind="adapt", data=data, grids=(grid,), notes=model.beyond(context))
 
 
 def _cache(model: Model, context: int, kept: int, routed: frozenset[int]) -> tuple[int, int]:

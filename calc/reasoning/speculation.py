@@ -10,6 +10,7 @@ from calc import catalog
 from calc.checks import share, whole
 from calc.costs import Setting, traffic
 from calc.errors import SpecError
+from calc.generation import check_writes
 from calc.layers import Block
 from calc.model import Model, Pass, cache_bytes, flops_by_operation
 from calc.mtp import expected_tokens, speedup
@@ -71,6 +72,8 @@ def speculate(
     drafted = None if drafted is None else whole("drafted", drafted, most=1024)
     models = [model] if drafter == "mtp" else [model, catalog.load(drafter)]
     setting = Setting.of(models, context, batch=batch, weights_dtype=weights_dtype, cache_dtype=cache_dtype)
+    for each in models:
+        check_writes(each)
     guesser = model.mtp_blocks() if drafter == "mtp" else models[1].blocks()
     if not guesser:
         raise SpecError(f"{model.name} has no modules for multi-token prediction: name a model that guesses")
@@ -93,7 +96,8 @@ def speculate(
         "rounds": [vars(one) for one in rounds],
         "drafter_cache_bytes": int(held.bytes + held.state_bytes),
     }
-    return Result(kind="speculate", data=data, grids=(_grid(model, name, data, rounds, chosen),))
+    notes = tuple(note for each in models for note in each.beyond(setting.context))
+    return Result(kind="speculate", data=data, grids=(_grid(model, name, data, rounds, chosen),), notes=notes)
 
 
 def _round(

@@ -103,6 +103,8 @@ class Rates(Record):
             raise SpecError("give either an accelerator or its tokens_per_second")
         if self.usd_per_hour and not (self.tokens_per_second or self.accelerator):
             raise SpecError("usd_per_hour needs tokens_per_second or an accelerator: how long it takes")
+        if self.usd_per_hour and (self.usd_per_million or self.usd_per_million_input):
+            raise SpecError("give a price by the hour or by a million tokens, not both")
 
     def spent(self, model: Model, chain: Chain, prompt: int, samples: int, cache_dtype: str) -> Spent:
         """Return the time of samples that run side by side, and what it costs.

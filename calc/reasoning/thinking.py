@@ -7,7 +7,7 @@ from typing import Any
 
 from calc import catalog
 from calc.checks import one_of, share
-from calc.generation import Generation, scored
+from calc.generation import Generation, check_writes, scored
 from calc.hardware import Accelerator
 from calc.model import Model, Pass, flops_by_operation
 from calc.operations import Counts
@@ -65,6 +65,7 @@ def reason(
         answer_tokens=answer,
     )
     checked(chain, prompt, samples)
+    check_writes(loaded)
     one_of("counts", counts, COUNTS)
     if chance is not None:
         share("chance", chance, zero=False, what="chance")
@@ -77,22 +78,25 @@ def reason(
     )
     tokens = _tokens(chain, prompt, samples)
     flops = _flops(loaded, chain, prompt, samples, counts)
-    flops["judge"] = 0.0 if judge is None else _judged(catalog.load(judge), prompt + chain.kept, samples, counts)
+    reader = None if judge is None else catalog.load(judge)
+    flops["judge"] = 0.0 if reader is None else _judged(reader, prompt + chain.kept, samples, counts)
     flops["total"] = sum(flops.values())
     cache = SharedCache.of(loaded, prompt, tokens["peak_context"], samples, cache_dtype)
     data: dict[str, Any] = {
         "model": loaded.name,
-        "judge": None if judge is None else catalog.load(judge).name,
+        "judge": None if reader is None else reader.name,
         "chain": {**vars(chain), "tries": float(chain.tries), "accepted": float(chain.accepted), "samples": samples},
         "tokens": tokens,
         "flops": flops,
         "plain": _plain(loaded, prompt, answer, counts),
         "cache": {"dtype": cache_dtype, **vars(cache)},
-        "chance": _chances(chance, samples, judge is not None),
+        "chance": _chances(chance, samples, reader is not None),
     }
     spent = rates.spent(loaded, chain, prompt, samples, cache_dtype)
     data |= {"time": spent.to_dict(), "usd": spent.usd}
-    return Result(kind="reason", data=data, grids=(_card(loaded, data, spent), _formulas(chain, prompt, samples)))
+    notes = loaded.beyond(tokens["peak_context"]) + (() if reader is None else reader.beyond(prompt + chain.kept))
+    grids = (_card(loaded, data, spent), _formulas(chain, prompt, samples))
+    return Result(kind="reason", data=data, grids=grids, notes=notes)
 
 
 def _tokens(chain: Chain, prompt: int, samples: int) -> dict[str, Any]:
@@ -191,7 +195,8 @@ def _card(model: Model, data: dict[str, Any], spent: Spent) -> Grid:
         section = ""
     if spent.usd is not None:
         rows.append(Row("usd", ("money", spent.money(), spent.price), True, section))
-    shape = f"{chain['samples']:,} × {chain['steps']:,} steps after {tokens['prompt']:,} tokens"
+    what = f"{chain['steps']:,} steps" if chain["steps"] else f"an answer of {chain['answer_tokens']:,} tokens"
+    shape = f"{chain['samples']:,} × {what} after {tokens['prompt']:,} tokens"
     title = f"{model.heading}: {shape}"
     notes = ["every generated token is passed through the model once"]
     if spent.error:

@@ -13,6 +13,7 @@ from calc.charts.chart import chart, several
 from calc.charts.picture import Picture
 from calc.charts.style import DARK, LIGHT, readable
 from calc.charts.svg import inline
+from calc.checks import listed
 from calc.costs import PHASES, Costs, Setting
 from calc.errors import SpecError, printable
 from calc.hardware import Accelerator
@@ -75,14 +76,15 @@ def html_report(
     >>> html_report("gpt2").startswith("<!doctype html>")
     True
     """
-    named = [models] if isinstance(models, (str, Path, Model)) else list(models)
+    named = listed(models)
     if not 1 <= len(named) <= MOST:
         raise SpecError(f"a report is about 1 to {MOST} models, not {len(named)}")
     loaded = [catalog.load(model) for model in named]
     asked = Setting.of(loaded, context, **setting)
     machine = None if accelerator is None else catalog.load_accelerator(accelerator)
     words = [model.name if isinstance(model, Model) else str(model) for model in named]
-    page = _Page(loaded, words, asked, {"context": context, **setting}, machine, str(accelerator or ""), progress)
+    named_machine = accelerator.name if isinstance(accelerator, Accelerator) else str(accelerator or "")
+    page = _Page(loaded, words, asked, {"context": context, **setting}, machine, named_machine, progress)
     return environment().get_template("report.html").render(page.values())
 
 

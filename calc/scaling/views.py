@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from calc import catalog
+from calc.checks import listed, whole
 from calc.costs import Setting
 from calc.errors import SpecError
 from calc.model import Model
@@ -24,7 +26,7 @@ def scale(
     *,
     compute: float | None = None,
     tokens: float | None = None,
-    laws: list[str] | tuple[str, ...] = (),
+    laws: str | Sequence[str] = (),
     context: int | None = None,
 ) -> Result:
     """Return what the published laws say of a compute budget, or of a model trained on some tokens.
@@ -44,7 +46,7 @@ def scale(
     >>> round(best["size"] / 1e9), round(best["tokens"] / 1e12, 1)
     (68, 1.4)
     """
-    chosen = [law(name) for name in laws]
+    chosen = [law(name) for name in listed(laws)]
     if model is None:
         if compute is None or tokens is not None:
             raise SpecError("give a compute budget, or a model with or without tokens")
@@ -75,7 +77,7 @@ _NOTES = (
 )
 
 
-def curve(compute: list[float] | tuple[float, ...], *, laws: list[str] | tuple[str, ...] = ()) -> Result:
+def curve(compute: float | Sequence[float], *, laws: str | Sequence[str] = ()) -> Result:
     """Return loss against compute: the best size, tokens and loss of every budget, by law.
 
     Units: FLOP, parameters, tokens, nats per token. For many budgets, a law reads a numpy array as well.
@@ -88,12 +90,13 @@ def curve(compute: list[float] | tuple[float, ...], *, laws: list[str] | tuple[s
     >>> points[0]["loss"] > points[1]["loss"]
     True
     """
-    if not compute:
+    budgets = listed(compute)
+    if not budgets:
         raise SpecError("no budgets are given")
-    chosen: list[Law] = [law(name) for name in laws] or [*LAWS.values(), *map(JOINT.with_experts, JOINT_AT)]
+    chosen: list[Law] = [law(name) for name in listed(laws)] or [*LAWS.values(), *map(JOINT.with_experts, JOINT_AT)]
     rows, points = [], []
     for each in chosen:
-        for number, budget in enumerate(compute):
+        for number, budget in enumerate(budgets):
             best = each.optimum(positive("compute", budget))
             cells = (f"{budget:.3g}", *_split(best))
             rows.append(Row(f"{each.name}.{budget:.3g}", cells, section="" if number else each.title))
@@ -205,7 +208,7 @@ def formulas(chosen: list[Law]) -> Grid:
     return Grid("Formulas", ("law", "L(N, D)", "source"), tuple(rows))
 
 
-def routed_laws(size: float, experts: tuple[int, ...] = (1, 2, 8, 32, 128, 512)) -> Result:
+def routed_laws(size: float, experts: int | Sequence[int | float] = (1, 2, 8, 32, 128, 512)) -> Result:
     """Return what the laws of routing say of a dense size widened by experts: loss and the dense size that equals it.
 
     Clark et al. at 130 billion tokens, one expert used of E; the benefit ends at the cutoff size.
@@ -215,11 +218,12 @@ def routed_laws(size: float, experts: tuple[int, ...] = (1, 2, 8, 32, 128, 512))
     """
     size = positive("size", size)
     rows, entries = [], []
+    counts = listed(experts)
     for each in ROUTED.values():
-        for count in experts:
-            loss, equal = each.loss(size, positive("experts", count)), each.dense_equal(size, count)
+        for count in counts:
+            loss, equal = each.loss(size, whole("experts", count)), each.dense_equal(size, count)
             cells = (f"{count:,}", Figure(loss), Figure(equal, "parameters", ratio=equal / size))
-            rows.append(Row(f"{each.name}.{count}", cells, section="" if count != experts[0] else each.name))
+            rows.append(Row(f"{each.name}.{count}", cells, section="" if count != counts[0] else each.name))
             entries.append({"law": each.name, "experts": count, "loss": loss, "dense_equal": equal})
     laws = [
         {"name": each.name, "formula": each.formula, "source": each.source, "cutoff": each.cutoff}

@@ -138,6 +138,15 @@ class Engines(Answer):
     engines: list[EnginePreset]
 
 
+class LimitFacts(Document):
+    """A limit of a mean latency, in seconds, and what there is; null where nothing is answered."""
+
+    name: Literal["ttft", "tpot"]
+    limit: float
+    value: float | None
+    met: bool
+
+
 class SolvedFacts(Document):
     """An inverse question."""
 
@@ -177,5 +186,6 @@ class Serve(Answer):
     improvement: str | None = Field(description="the single change that helps most")
     alternatives: list[AlternativeFacts]
     ranges: dict[str, Range]
+    limits: list[LimitFacts] = Field(description="those of the question")
     solved: list[SolvedFacts]
     not_modelled: str

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calc import catalog
-from calc.checks import number, one_of, share, whole
+from calc.checks import idle, number, one_of, share, whole
 from calc.errors import SpecError
 from calc.hardware import Accelerator
 from calc.media.asked import read
 from calc.media.shares import Input, inputs_of
 from calc.model import Model
-from calc.parallel import Layout
+from calc.parallel import Layout, has_experts
 from calc.records import Record, named_record
 from calc.serving.apart import prompt_wait, transfer_s
 from calc.serving.cache import Capacity
@@ -25,7 +25,7 @@ from calc.serving.memory import ServingMemory
 from calc.serving.steady import Limits, Replica, Steady, Work
 from calc.serving.steps import StepTime
 from calc.serving.weights import served_form
-from calc.units import dtype
+from calc.units import dtype, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,23 +194,61 @@ class Serving(Record):
 
         return alternatives(self)
 
+    def limits(self, *, tpot: float | None = None, ttft: float | None = None) -> tuple[Limit, ...]:
+        """Hold the mean time per output token and to the first against limits in seconds, as far as they are given.
+
+        Raises:
+            SpecError: a limit that is no positive number.
+        """
+        steady = self.steady is not None and bool(self.steady.stable)
+        asked = (("ttft", ttft, self.ttft_s), ("tpot", tpot, self.tpot_s))
+        return tuple(
+            Limit(
+                name=name, limit=number(name, limit, above=0, what="number of seconds"), value=value if steady else None
+            )
+            for name, limit, value in asked
+            if limit is not None
+        )
+
     def solve(self, what: str, *, tpot: float | None = None, ttft: float | None = None) -> Inverse:
         """Turn the question round: ``context``, ``users``, ``gpus``, ``cache-dtype`` or ``compute-batch``.
 
-        ``tpot`` and ``ttft`` are objectives in seconds, for users and gpus.
+        ``tpot`` and ``ttft`` are limits in seconds that the answer keeps, too.
 
         Raises:
-            CalcError: no such question, or users without an objective.
+            CalcError: no such question, users without a limit, or a compute-batch with one.
         """
         from calc.serving.inverse import solve
 
         return solve(self, what, tpot=tpot, ttft=ttft)
 
-    def to_result(self, solved: Sequence[Inverse] = ()) -> Result:
-        """Return the answer, and those to inverse questions, as tables and as the JSON contract."""
+    def to_result(self, solved: Sequence[Inverse] = (), limits: Sequence[Limit] = ()) -> Result:
+        """Return the answer, those to inverse questions, and limits held against it, as tables and as JSON."""
         from calc.serving.view import result
 
-        return result(self, solved)
+        return result(self, solved, limits)
+
+
+@named_record
+class Limit(Record):
+    """A limit of a mean latency (``ttft``, ``tpot``) and what there is, None where nothing is answered. Units: s."""
+
+    name: str
+    limit: float
+    value: float | None
+
+    @property
+    def met(self) -> bool:
+        """Whether it is kept."""
+        return self.value is not None and self.value <= self.limit
+
+    def text(self) -> str:
+        """Say it in a few words.
+
+        >>> Limit(name="tpot", limit=0.03, value=0.02).text()
+        'TPOT ≤ 30 ms'
+        """
+        return f"{self.name.upper()} ≤ {duration(self.limit)}"
 
 
 @named_record
@@ -361,6 +399,13 @@ def _checked(asked: Asked, experts_on: str, accepted: float | None) -> None:
     share("cached", asked.cached)
     for name, value in (("cached_on", asked.cached_on), ("experts_on", experts_on)):
         one_of(name, value, ("device", "host"))
+    if not has_experts(asked.model):
+        idle(f"{asked.model.name} has no routed experts", experts_on=(experts_on, "device"), skew=(asked.skew, 0))
+    if not asked.cached:
+        idle("nothing is cached: give cached, a share of each prompt", cached_on=(asked.cached_on, "device"))
+    if not asked.guesses:
+        drafter = asked.drafter.name if isinstance(asked.drafter, Model) else asked.drafter
+        idle("nothing is drafted: give guesses and accepted", drafter=(drafter, "mtp"))
     if bool(asked.guesses) != (accepted is not None):
         raise SpecError(
             "speculative decoding needs both guesses and accepted, the tokens that a step yields on average"
@@ -510,4 +555,4 @@ def _share(step: StepTime, name: str) -> float:
     return float(part) / float(step.seconds)
 
 
-__all__ = ["Alternative", "Asked", "Serving", "answered", "serve"]
+__all__ = ["Alternative", "Asked", "Limit", "Serving", "answered", "serve"]

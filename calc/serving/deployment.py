@@ -9,6 +9,7 @@ from typing import Any
 
 from calc.algebra import Number, maximum, minimum
 from calc.errors import SpecError
+from calc.generation import check_writes
 from calc.hardware import Accelerator
 from calc.layers import Block
 from calc.masks import Causal, Window
@@ -195,6 +196,4 @@ def _writes(model: Model) -> None:
     """
     if model.encoder is not None:
         raise SpecError(f"{model.name} has an encoder: serving a source for every request is not modelled")
-    masks = [operation.over for block in model.blocks() for operation in block.operations if operation.over is not None]
-    if model.head is None or any(mask.both_ways for mask in masks):
-        raise SpecError(f"{model.name} is an encoder: it writes no tokens one after the other")
+    check_writes(model)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from calc.checks import idle
 from calc.errors import SpecError
 from calc.parallel import Layout
 from calc.records import Record, named_record
@@ -55,29 +56,36 @@ def last(holds: Callable[[int], bool], most: int = MOST) -> int | None:
     return low
 
 
-def longest_context(serving: Serving) -> Inverse:
-    """Return the longest context of which as many sequences fit as there are users (one, where none are stated)."""
+def longest_context(serving: Serving, *, tpot: float | None = None, ttft: float | None = None) -> Inverse:
+    """Return the longest context of which as many sequences fit as there are users (one a copy, where none are stated).
+
+    Within the limits where given: of prompts that leave room for the answer.
+    """
     asked, deployment = serving.asked, serving.deployment
+    limits = serving.limits(tpot=tpot, ttft=ttft)
     users = 1.0 if asked.concurrency is None else max(asked.concurrency / asked.copies, 1.0)
-    value = last(lambda context: float(deployment.capacity(context).allocated_sequences) >= users)
+    load = asked if asked.rate is not None else replace(asked, concurrency=users * asked.copies)
+
+    def holds(context: int) -> bool:
+        if float(deployment.capacity(context).allocated_sequences) < users:
+            return False
+        prompt = max(context - asked.output_tokens, asked.media_tokens + 1)
+        return not limits or _keeps(answered(replace(load, input_tokens=prompt)), tpot, ttft)
+
     each = f"{users:,g} sequence{'s' if users > 1 else ''} of this length in the cache of each copy"
-    return Inverse(question="longest context", value=value, unit="tokens", condition=each)
+    condition = " and ".join((each, *(limit.text() for limit in limits)))
+    return Inverse(question="longest context", value=last(holds), unit="tokens", condition=condition)
 
 
 def most_users(serving: Serving, *, tpot: float | None = None, ttft: float | None = None) -> Inverse:
-    """Return the most users whose mean time per token and to first token stay within the objectives (seconds).
+    """Return the most users whose mean time per token and to first token stay within the limits (seconds).
 
     Raises:
-        SpecError: no objective, or one that is none.
+        SpecError: no limit, or one that is none.
     """
-    if tpot is None and ttft is None:
-        raise SpecError(
-            "the most users within what latency? give a limit of the time per token, to first token, or both"
-        )
-    for name, value in (("tpot", tpot), ("ttft", ttft)):
-        if value is not None and not value > 0:
-            raise SpecError(f"{name} = {value!r} is not a positive number of seconds")
-    words = [f"{name} ≤ {value:g} s" for name, value in (("tpot", tpot), ("ttft", ttft)) if value is not None]
+    words = [limit.text() for limit in serving.limits(tpot=tpot, ttft=ttft)]
+    if not words:
+        raise SpecError("the most users within what latency? give tpot, ttft or both: seconds per token, to the first")
     if not serving.fits:
         return Inverse(question="most users", value=None, unit="users", condition=serving.reason)
     copies = serving.asked.copies
@@ -106,10 +114,11 @@ def state_of(serving: Serving, users: float) -> Steady:
 
 
 def fewest_gpus(serving: Serving, *, tpot: float | None = None, ttft: float | None = None) -> Inverse:
-    """Return the smallest number of devices (1, 2, 4, …) that answers the load, within the objectives where given.
+    """Return the smallest number of devices (1, 2, 4, …) that answers the load, within the limits where given.
 
     Every division into copies and tensor parallelism within a node is tried.
     """
+    limits = [limit.text() for limit in serving.limits(tpot=tpot, ttft=ttft)]
     for count in COUNTS:
         for layout in _layouts(serving.asked, count):
             try:
@@ -118,8 +127,10 @@ def fewest_gpus(serving: Serving, *, tpot: float | None = None, ttft: float | No
                 continue
             if _meets(found, tpot, ttft):
                 text = f"{found.asked.copies} × {layout.tp} devices" if found.asked.copies > 1 else f"tp {layout.tp}"
-                return Inverse(question="fewest devices", value=count, unit="devices", condition=f"as {text}")
-    return Inverse(question="fewest devices", value=None, unit="devices", condition=f"not even {COUNTS[-1]}")
+                condition = ", ".join((f"as {text}", *limits))
+                return Inverse(question="fewest devices", value=count, unit="devices", condition=condition)
+    condition = ", ".join((f"not even {COUNTS[-1]}", *limits))
+    return Inverse(question="fewest devices", value=None, unit="devices", condition=condition)
 
 
 def _layouts(asked: Asked, count: int) -> list[Layout]:
@@ -134,22 +145,30 @@ def _meets(found: Serving, tpot: float | None, ttft: float | None) -> bool:
         return False
     if found.asked.concurrency is not None and bool(found.steady.limited):
         return False
-    within = tpot is None or (found.tpot_s or 0) <= tpot
-    return within and (ttft is None or (found.ttft_s or 0) <= ttft)
+    return _keeps(found, tpot, ttft)
 
 
-def cache_dtype_that_fits(serving: Serving) -> Inverse:
-    """Return the widest format of the cache with which all users have a place at their longest."""
-    asked = serving.asked
+def _keeps(found: Serving, tpot: float | None, ttft: float | None) -> bool:
+    return all(limit.met for limit in found.limits(tpot=tpot, ttft=ttft))
+
+
+def cache_dtype_that_fits(serving: Serving, *, tpot: float | None = None, ttft: float | None = None) -> Inverse:
+    """Return the widest format of the cache with which all users have a place at their longest, within the limits."""
+    asked, limits = serving.asked, [limit.text() for limit in serving.limits(tpot=tpot, ttft=ttft)]
     users = 1.0 if asked.concurrency is None else max(asked.concurrency / asked.copies, 1.0)
     for name in CACHE_FORMATS:
         if dtype(name).bits > dtype(asked.cache_dtype).bits:
             continue
         found = answered(replace(asked, cache_dtype=name))
-        if found.deployment.fits and float(found.capacity.allocated_sequences) >= users:
+        fits = found.deployment.fits and float(found.capacity.allocated_sequences) >= users
+        if fits and _keeps(found, tpot, ttft):
             text = f"{float(found.capacity.allocated_sequences) * asked.copies:,.1f} sequences fit"
-            return Inverse(question="cache format that fits", value=name, unit="", condition=text)
-    text = f"{users * asked.copies:,g} sequences do not fit in {CACHE_FORMATS[-1]} either"
+            return Inverse(
+                question="cache format that fits", value=name, unit="", condition=" and ".join((text, *limits))
+            )
+    many = users * asked.copies
+    within = f" within {' and '.join(limits)}" if limits else ""
+    text = f"{many:,g} sequence{'s do' if many > 1 else ' does'} not fit in {CACHE_FORMATS[-1]} either{within}"
     return Inverse(question="cache format that fits", value=None, unit="", condition=text)
 
 
@@ -188,7 +207,7 @@ def solve(serving: Serving, what: str, *, tpot: float | None = None, ttft: float
 
     Raises:
         UnknownName: no such question.
-        SpecError: users without an objective.
+        SpecError: users without a limit of latency, a compute-batch with one.
 
     >>> from calc.serving import serve
     >>> found = serve("llama-3.1-8b", "h100-sxm", input_tokens=1000, output_tokens=200, concurrency=64)
@@ -199,5 +218,7 @@ def solve(serving: Serving, what: str, *, tpot: float | None = None, ttft: float
 
     if what not in SOLVERS:
         raise UnknownName("question", what, SOLVERS)
-    options = {"tpot": tpot, "ttft": ttft} if what in ("users", "gpus") else {}
-    return SOLVERS[what](serving, **options)
+    if what != "compute-batch":
+        return SOLVERS[what](serving, tpot=tpot, ttft=ttft)
+    idle("no latency limits the batch from which decoding is bound by compute", tpot=(tpot, None), ttft=(ttft, None))
+    return compute_bound_batch(serving)

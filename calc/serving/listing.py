@@ -60,4 +60,5 @@ def engines(search: str = "") -> Result:
             for each in found
         ]
     }
-    return Result(kind="engines", data=data, grids=(Grid("", columns, tuple(rows), notes),))
+    said = () if rows else (f"no engine matches {search!r}; `calc list engines` lists all",)
+    return Result(kind="engines", data=data, grids=(Grid("", columns, tuple(rows), notes),), notes=said)

@@ -9,7 +9,7 @@ from typing import Any
 
 from calc.confidence import error_of
 from calc.results import Cell, Figure, Grid, Result, Row
-from calc.serving.answer import Asked, Serving
+from calc.serving.answer import Asked, Limit, Serving
 from calc.serving.inverse import Inverse
 
 NOT_MODELLED = (
@@ -39,12 +39,17 @@ def modelled(name: str, value: float | None, unit: str, *, inverse: bool = False
     return error_of(QUANTITIES[name]).figure(value, unit, inverse=inverse)
 
 
-def result(serving: Serving, solved: Sequence[Inverse] = ()) -> Result:
+def result(serving: Serving, solved: Sequence[Inverse] = (), limits: Sequence[Limit] = ()) -> Result:
     """Return the answer: a table, one of what was asked the other way round, and everything in base units."""
-    rows = [*_memory(serving), *_latency(serving), *_throughput(serving), *_money(serving), *_limit(serving)]
+    latency = [*_latency(serving), *_limits(serving, limits)]
+    rows = [*_memory(serving), *latency, *_throughput(serving), *_money(serving), *_limit(serving)]
     notes = (*_conditions(serving), NOT_MODELLED)
     grid = Grid(_title(serving), ("", "value", ""), tuple(rows), notes)
-    data = {**_data(serving), "solved": [asdict(each) for each in solved]}
+    data = {
+        **_data(serving),
+        "limits": [{**vars(each), "met": each.met} for each in limits],
+        "solved": [asdict(each) for each in solved],
+    }
     grids = (grid, _solved(solved)) if solved else (grid,)
     return Result(kind="serve", data=data, grids=grids, notes=_remarks(serving))
 
@@ -164,6 +169,15 @@ def _latency(serving: Serving) -> Iterator[Row]:
     yield _row("e2e_s", "whole answer", modelled("e2e_s", serving.e2e_s, "s"))
 
 
+def _limits(serving: Serving, limits: Sequence[Limit]) -> Iterator[Row]:
+    """Yield a line for each limit of latency: whether it is kept, and by how much."""
+    for each in limits:
+        note = "no steady state" if serving.fits else "nothing is answered"
+        if each.value is not None:
+            note = f"the mean is {each.value / each.limit:,.3g} of it"
+        yield _row(f"limit.{each.name}", each.text(), "yes" if each.met else "no", note, strong=True)
+
+
 def _throughput(serving: Serving) -> Iterator[Row]:
     steady = serving.steady
     if steady is None:
@@ -247,7 +261,7 @@ def _conditions(serving: Serving) -> Iterator[str]:
 
 def _remarks(serving: Serving) -> tuple[str, ...]:
     asked = serving.asked
-    notes = list(filter(None, [asked.model.beyond(asked.input_tokens + asked.output_tokens)]))
+    notes = list(asked.model.beyond(asked.input_tokens + asked.output_tokens))
     if serving.usd_per_hour is None and serving.fits:
         notes.append(f"no price is known of {asked.accelerator.name}: give one in US dollars per device and hour")
     unknown = sorted({one.kind for one in asked.inputs if one.tower is None})

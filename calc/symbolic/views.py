@@ -225,8 +225,8 @@ def _explained(asked: Formula, at: str | Mapping[str, int], solve_for: str, budg
     if legend:
         grids.append(_legend_grid([_legend_row(entry) for entry in legend]))
     longest = data["solve"]["value"] if solve_for == "context" else values.get("context")
-    beyond = asked.subject.model.beyond(longest) if asked.subject.model and longest else ""
-    return Result(kind="formula", data=data, grids=tuple(grids), notes=(*asked.notes, *filter(None, [beyond])))
+    beyond = asked.subject.model.beyond(longest) if asked.subject.model and longest else ()
+    return Result(kind="formula", data=data, grids=tuple(grids), notes=(*asked.notes, *beyond))
 
 
 def _against_multi_head(asked: Formula, other: Formula, latex: bool, data: dict[str, Any]) -> list[Row]:

@@ -167,8 +167,7 @@ def _card(answer: Training) -> Grid:
         notes.append(f"no step was measured on {run.accelerator.title} or its like: times may be further off than that")
     if run.model.low is not None:
         notes.append("the model's dimensions were never published: figures are those of the middle of the estimate")
-    if longer := run.model.beyond(run.context):
-        notes.append(longer)
+    notes += run.model.beyond(run.context)
     if run.model.tower:
         read = " and ".join({"image": "images", "audio": "sound"}[tower.modality] for tower in run.model.tower)
         notes.append(f"text alone: what reads {read} is neither loaded nor trained here")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from calc.catalog import load, load_accelerator
-from calc.checks import number, whole
+from calc.checks import idle, number, whole
 from calc.errors import CalcError, SpecError
 from calc.hardware import Accelerator
 from calc.model import Model
-from calc.parallel import Layout
+from calc.parallel import Layout, has_experts
 from calc.parallel.layout import Schedule
 from calc.progress import Progress
 from calc.training.answer import HOUR, MEMORY_PARTS, Budget, Training, memory_for
@@ -83,17 +83,29 @@ def train(
         **common)  # fmt: skip
     if global_batch is not None:
         global_batch = whole("global_batch", global_batch)
+    if loaded.mtp is None:
+        idle(f"{loaded.name} has no prediction modules", mtp=(mtp, False))
+    if method == "full":
+        idle("adapters have a rank, and method = 'full' trains none", lora_rank=(lora_rank, 16))
+    if tokens is None:
+        idle("a price needs tokens that are paid for", usd_per_hour=(usd_per_hour, None))
     if search:
         from calc.training.search import best
 
-        _left_to_search(
-            tp=(tp, 1), pp=(pp, 1), cp=(cp, 1), ep=(ep, 1), expert_tp=(expert_tp, None), dp=(dp, None),
-            virtual_stages=(virtual_stages, 1), schedule=(schedule, None), micro_batch=(micro_batch, 1),
-            sequence_parallel=(sequence_parallel, None), recompute=(recompute, "none"),
+        idle(
+            "a search chooses it, leave it away", tp=(tp, 1), pp=(pp, 1), cp=(cp, 1), ep=(ep, 1),
+            expert_tp=(expert_tp, None), dp=(dp, None), virtual_stages=(virtual_stages, 1), schedule=(schedule, None),
+            micro_batch=(micro_batch, 1), sequence_parallel=(sequence_parallel, None), recompute=(recompute, "none"),
         )  # fmt: skip
         found = best(common, gpus, zero=zero, global_batch=global_batch, progress=progress)
         first, *others = (answer_for(run, **bill) for run in found)
         return replace(first, others=tuple(others))
+    if not has_experts(loaded):
+        idle(f"{loaded.name} has no routed experts", expert_tp=(expert_tp, None))
+    if tp == 1:
+        idle("tensor-parallel ranks share tokens, and tp = 1", sequence_parallel=(bool(sequence_parallel), False))
+    if pp == 1:
+        idle("a schedule orders pipeline stages, and pp = 1", schedule=(schedule or "1f1b", "1f1b"))
     layout = Layout(
         tp=tp, pp=pp, cp=cp, ep=ep, expert_tp=expert_tp, dp=_data_parallel(gpus, tp, pp, cp, dp),
         zero=habits.zero if zero is None else zero, virtual_stages=virtual_stages,
@@ -106,13 +118,6 @@ def train(
     if answer.fits:
         return answer
     return replace(answer, limit=_limit(answer), change=_smallest_change(answer))
-
-
-def _left_to_search(**given: tuple[object, object]) -> None:
-    """Refuse what a search chooses: each value with the one that stands for nothing given."""
-    for name, (value, nothing) in given.items():
-        if value != nothing:
-            raise SpecError(f"{name} = {value!r}: a search chooses it, leave it away")
 
 
 def _data_parallel(gpus: int, tp: int, pp: int, cp: int, dp: int | None) -> int:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import calc
+from calc.catalog import names
 from calc.charts import KINDS
 from calc.charts import balance as balance_chart
 from calc.charts import day as day_chart
@@ -118,6 +119,23 @@ def test_cache_is_what_the_model_keeps() -> None:
     assert "163,840" in data.finding
 
 
+@pytest.mark.parametrize(
+    ("models", "options", "finding", "dots"),
+    [
+        (["llama-3-8b"], {"context": 1}, "keeps 128 KiB for 1 token", False),
+        (["llama-3-8b"], {}, "keeps 1 GiB for 8,192 tokens: 128 KiB for each", False),
+        (["mamba-2.8b"], {}, "Mamba-2.8B keeps 22.5 MiB, however long the context is", False),
+        (["gpt2", "llama-3-8b"], {}, "for 8,192 tokens", True),
+    ],
+    ids=str,
+)
+def test_what_a_cache_chart_says(models: list[str], options: dict[str, Any], finding: str, dots: bool) -> None:
+    data = plotted("cache", *models, **options)
+    assert data.finding.endswith(finding) or finding in data.finding
+    assert ("Dotted" in data.conventions) == dots
+    assert "Dotted" not in plotted("prefill", "llama-3-8b", context=4096).conventions
+
+
 def test_an_estimated_model_is_a_band() -> None:
     data = plotted("cache", "gemini-2.5-pro")
     series = data.panel.series[0]
@@ -129,7 +147,7 @@ def test_an_estimated_model_is_a_band() -> None:
 
 
 def test_memories_are_levels_and_can_be_chosen() -> None:
-    data = plotted("cache", "gpt-3", accelerators=["h200"])
+    data = plotted("cache", "gpt-3", accelerators="h200")
     limits = [series for series in data.panel.series if series.look == "limit"]
     assert [series.y for series in limits] == [(float(calc.load_accelerator("h200").memory_bytes),)]
 
@@ -559,7 +577,7 @@ def test_importing_charts_and_counting_imports_no_matplotlib() -> None:
     [
         ("cahce", [], {}, "did you mean cache"),
         ("cache", ["gpt3"], {}, "no preset named 'gpt3'"),
-        ("cache", ["gpt2"] * 25, {}, "takes 1 to 24 models, not 25"),
+        ("cache", names()[:25], {}, "takes 1 to 24 models, not 25"),
         ("latent", ["gpt2"], {}, "no latent attention"),
         ("experts", ["gpt2"], {}, "has no experts"),
         ("balance", ["gpt2"], {}, "has no experts"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import matplotlib as mpl
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calc.charts.data import Axis
-from calc.charts.drawing.labels import Box, place, spread
+from calc.charts.drawing.labels import Box, leader, place, spread
+from calc.charts.drawing.points import FURTHER
 from calc.charts.drawing.ticks import limits, padded, said, ticks
 from calc.charts.style import DARK, LIGHT, Theme, applied, contrast, readable, upon
 
@@ -44,6 +46,32 @@ def test_placed_labels_hide_none_of_each_other_and_stay_inside(points: list[tupl
     for index, box in enumerate(boxes):
         assert box.outside(bounds) == 0
         assert not any(box.overlap(other) for other in boxes[:index])
+
+
+def test_labels_of_near_points_are_all_placed_and_hide_no_point() -> None:
+    points = [(300.0 + 4 * number, 250.0) for number in range(6)]
+    boxes = place(points, [(60.0, 10.0)] * 6, Box(0, 0, 400, 300), unnamed=[(330.0, 240.0)], distances=FURTHER)
+    assert all(boxes)
+    for box, at in zip(boxes, points, strict=True):
+        assert box is not None
+        assert not any(box.holds(*dot) for dot in [*points, (330.0, 240.0)])
+        run = leader(box, at)
+        assert not run or not any(other.along(run) for other in boxes if other and other is not box)
+
+
+@pytest.mark.parametrize(
+    ("way", "inside"),
+    [
+        (((-5, 5), (15, 5)), 10),
+        (((5, 5), (5, 20)), 5),
+        (((-5, 11), (15, 11)), 0),
+        (((0, 0), (10, 10)), 200**0.5),
+        (((11, 0), (11, 10)), 0),
+        (((5, 5), (5, 5)), 0),
+    ],
+)
+def test_how_much_of_a_way_lies_in_a_box(way: Any, inside: float) -> None:
+    assert Box(0, 0, 10, 10).along(way) == pytest.approx(inside)
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,8 @@ def test_the_formula_of_a_pass_comes_to_its_figure(name: str) -> None:
         (lambda: calc.objective("continual", LLAMA), "give --tokens"),
         (lambda: calc.objective("contrastive", LLAMA, other="gpt2"), "no joint space"),
         (lambda: calc.objective("ppo", LLAMA, batch=0), "batch = 0"),
+        (lambda: calc.objective("dpo", LLAMA, group=4), "group = 4: an option of grpo, not of dpo"),
+        (lambda: calc.objective("reward", LLAMA, other="gpt2"), "other = 'gpt2': an option of contrastive, dpo, ppo"),
         (lambda: calc.objective("ppo", LLAMA, epochs=1.5), "epochs = 1.5"),
         (lambda: calc.objective("continual", LLAMA, tokens=1e9, replay=1), "replay = 1"),
         (lambda: calc.objective("distillation", LLAMA, other="gpt2", value_bytes=3), "value_bytes = 3"),

@@ -26,7 +26,15 @@ def test_a_histogram_is_its_means_and_spreads() -> None:
     [
         ("a.csv", "input,output,share\n100,50,1\n300,50,1\n500,200,2\n"),
         ("a.csv", "# of last week\n100,50,1\n300,50,1\n500,200,2"),
+        ("a.csv", "share,output_tokens,input_tokens\n1,50,100\n1,50,300\n2,200,500\n"),
+        ("a.csv", "input,output\n100,50\n300,50\n500,200\n500,200\n"),
         ("a.json", "[[100, 50, 0.25], [300, 50, 0.25], [500, 200, 0.5]]"),
+        ("a.json", "[[100, 50], [300, 50], [500, 200], [500, 200]]"),
+        (
+            "a.json",
+            '[{"input": 100, "output": 50}, {"input": 300, "output": 50}, '
+            '{"share": 2, "input_tokens": 500, "output_tokens": 200}]',
+        ),
     ],
 )
 def test_a_histogram_is_read_from_a_file(name: str, text: str, tmp_path: Path) -> None:
@@ -40,15 +48,24 @@ def test_a_histogram_is_read_from_a_file(name: str, text: str, tmp_path: Path) -
     [
         ("", "is empty"),
         ("# nothing\n", "a histogram has rows"),
-        ("100,50\n", "is no row of 3 numbers"),
-        ("a,b,c\n1,2,x\n", "is no row of 3 numbers"),
+        ("100,50,1,1\n", "is not a row of input, output and share: 1000,200,0.5 or {"),
+        ("100\n", "is not a row"),
+        ("a,b,c\n1,2,3\n", "is not a row"),
+        ("input,share\n1,2\n", "is not a row"),
+        ("input,output,share\n1,2,x\n", "is not a row"),
+        ("input,output,share\n1,2\n3\n", "is not a row"),
         ("1,2,-3\n", "none of them negative"),
-        ("1,2,nan\n", "is no row of 3 numbers"),
-        ("1,inf,1\n", "is no row of 3 numbers"),
+        ("1,2,nan\n", "is not a row"),
+        ("1,inf,1\n", "is not a row"),
+        ('{"input": 1, "output": 2}', "holds a JSON dict, not a list"),
+        ('[{"input": 1, "output": 2, "shore": 1}]', "is not a row"),
+        ("[true]", "is not a row"),
+        ('["ab"]', "is not a row"),
+        ("[1,", "is not valid JSON"),
     ],
 )
 def test_a_file_that_is_no_histogram_is_refused(text: str, words: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
+    path = tmp_path / ("a.json" if text[:1] in ("[", "{") else "a.csv")
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SpecError, match=words):
         Lengths.read(path)

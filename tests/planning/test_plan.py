@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import calc
 from calc.cli.app import build
-from calc.errors import MissingExtra, SpecError
+from calc.errors import MissingExtra, SpecError, UnknownName
 from calc.planning import Fleet, Lengths, Plan, fleet, plan
 from calc.planning.view import SHOWN, grids
 from calc.schema import DOCUMENTS
@@ -122,7 +122,9 @@ def test_a_histogram_is_planned_as_its_means_and_spreads() -> None:
     by_hand = Lengths(input_tokens=1000.0, output_tokens=200.0, input_spread=0.5, output_spread=0.5)
     assert histogram == by_hand
     rest = {"ttft": 1.0, "tpot": 0.03, "rate": 60, "accelerators": ["h100-sxm"], "max_gpus": 8}
-    one, other = (plan("llama-3.1-8b", lengths=lengths, **rest) for lengths in (histogram, by_hand))
+    rows = [{"input": 500, "output": 100}, (1500, 300)]
+    one, other, given = (plan("llama-3.1-8b", lengths=lengths, **rest) for lengths in (histogram, by_hand, rows))
+    assert given.demand == one.demand
     assert one.to_dict() == other.to_dict()
     assert one.best.ttft_s < small().best.ttft_s  # a spread of 1, where nothing is said
 
@@ -215,6 +217,36 @@ def test_tables_are_short_and_the_best_comes_first() -> None:
     assert day.rows[0].cells[0] == "00–06"
 
 
+def test_requests_beyond_the_stated_context_are_said_to_be() -> None:
+    said = "llama-3-8b: 9,000 tokens is beyond its stated 8,192"
+    load = {"rate": 1, "input_tokens": 8500, "output_tokens": 500, "ttft": 2, "tpot": 0.05}
+    found = fleet([{"model": "llama-3-8b"}] * 2, accelerators=["h100-sxm"], max_gpus=1, disaggregated=False, **load)
+    assert found.plans[0].to_result().notes == (said,)
+    assert found.to_result().notes[-1:] == (said,)
+    assert said in found.plans[0].to_result().to_json()
+    assert small().to_result().notes == ()
+
+
+def test_one_name_is_as_good_as_a_list_of_it() -> None:
+    asked = {"rate": 5, "max_gpus": 2, "disaggregated": False, **LOAD}
+    one = plan("llama-3.1-8b", accelerators="h200", engines="vllm", profile=",".join(["1"] * 24), **asked)
+    several = plan("llama-3.1-8b", accelerators=["h200", "h200"], engines=["vllm", "vllm"], profile=[1] * 24, **asked)
+    assert one.to_dict() == several.to_dict()
+    assert fleet({"model": "llama-3.1-8b"}, accelerators="h200", **asked).plans == (one,)
+    with pytest.raises(UnknownName, match="no accelerator named 'h20O'"):
+        plan("llama-3.1-8b", accelerators="h20O", **asked)
+
+
+def test_images_are_read_at_every_quantile() -> None:
+    found = plan(
+        "gemma-3-4b", rate=2, accelerators=["h100-sxm"], max_gpus=1, disaggregated=False, images="3@1000x1000",
+        **{**LOAD, "input_tokens": 200, "ttft": 2},
+    )  # fmt: skip
+    times = [ttft for ttft, _ in found.quantiles.values()]
+    assert times == sorted(times)
+    assert found.quantiles[0.9] == (found.best.ttft_s, found.best.tpot_s)
+
+
 def test_a_fleet_adds_up() -> None:
     night = DAY[12:] + DAY[:12]
     demands = [
@@ -296,7 +328,8 @@ def test_several_models_are_a_fleet(means: list[str]) -> None:
 
 def test_require_plan_says_no_with_its_exit_code(means: list[str]) -> None:
     assert run(*means, "--require-plan").exit_code == 0
-    assert run(*means[2:], "--rate", "1e6", "--require-plan").exit_code == 1
+    refused = run(*means[2:], "--rate", "1e6", "--require-plan")
+    assert (refused.exit_code, refused.stderr) == (1, "")
     assert run(*means[2:], "--rate", "1e6").exit_code == 0
 
 

@@ -319,5 +319,36 @@ def test_the_command_line_answers(call: list[str], form: str, calc_cli: Callable
         DOCUMENTS[call[0]].model_validate_json(run.out)
 
 
+def test_a_context_beyond_the_stated_one_is_said_to_be() -> None:
+    said = "llama-3-8b: 9,300 tokens is beyond its stated 8,192"
+    assert calc.reason("llama-3-8b", prompt=9000, answer=300).notes == (said,)
+    judged = calc.reason("llama-3.1-8b", prompt=9000, answer=300, judge="llama-3-8b", samples=4)
+    assert judged.notes == (said,)
+    assert calc.speculate("llama-3.1-8b", "llama-3-8b", acceptance=0.5, context=9300).notes == (said,)
+    assert calc.adapt("llama-3-8b", capacity=0.5, context=9300).notes == (said,)
+    assert calc.adapt("llama-3-8b", exits={8: 0.5}, context=9300).notes == (said,)
+    assert calc.reason("llama-3-8b", prompt=1000, answer=300).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (["reason", "llama-3-8b", "--step-tokens", "9"], "step_tokens = 9: a chain without --steps has none"),
+        (["reason", "llama-3-8b", "--redo", "0.5"], "redo = 0.5: without --steps there are none to redo"),
+        (["reason", "llama-3-8b", "--steps", "2", "--attempts", "3"], "attempts = 3: without --redo"),
+        (["adapt", "llama-3-8b", "--exits", "8:0.2", "--every", "3"], "every = 3: "),
+        (["adapt", "llama-3-8b", "--capacity", "0.5", "--confidence", "none"], "confidence = 'none': "),
+    ],
+    ids=" ".join,
+)
+def test_what_would_change_nothing_is_refused(call: list[str], message: str, calc_cli: Callable[..., Run]) -> None:
+    assert message in refused(calc_cli(*call))
+
+
+def test_two_prices_are_refused() -> None:
+    with pytest.raises(CalcError, match="by the hour or by a million tokens, not both"):
+        calc.reason("llama-3-8b", prompt=9, answer=9, tokens_per_second=9, usd_per_hour=2, usd_per_million=1)
+
+
 def test_a_wrong_exit_gets_one_clear_line(calc_cli: Callable[..., Run]) -> None:
     assert "write them as 16:0.3,24:0.5" in refused(calc_cli("adapt", "gpt2", "--exits", "a:b"))

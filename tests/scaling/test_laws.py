@@ -255,8 +255,13 @@ def test_the_laws_of_routing_follow_their_schema() -> None:
     DOCUMENTS["routed"].model_validate_json(calc.routed_laws(1e9).to_json())
 
 
+def test_numbers_of_experts_stand_once() -> None:
+    assert calc.routed_laws(1e9, (8, 8, 32)).data == calc.routed_laws(1e9, [8, 32]).data
+    assert {point["experts"] for point in calc.routed_laws(1e9, 8).data["points"]} == {8}
+
+
 def test_more_compute_gives_less_loss() -> None:
-    points = calc.curve([1e20, 1e21, 1e22], laws=["besiroglu", "chinchilla-3"]).data["points"]
+    points = calc.curve([1e20, 1e21, 1e22, 1e21], laws=["besiroglu", "chinchilla-3"]).data["points"]
     for name in ("besiroglu", "chinchilla-3"):
         losses = [point["loss"] for point in points if point["law"] == name]
         assert losses == sorted(losses, reverse=True)

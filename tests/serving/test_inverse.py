@@ -66,6 +66,29 @@ def test_the_batch_at_which_decoding_turns() -> None:
     assert above[0] >= above[1]
 
 
+def test_the_longest_context_within_a_latency_is_exact_to_the_token() -> None:
+    found = ask(concurrency=20)
+    context = found.solve("context", tpot=0.012).value
+    assert 200 < context < found.solve("context").value
+    assert ask(concurrency=20, input_tokens=context - 200).tpot_s <= 0.012
+    assert ask(concurrency=20, input_tokens=context - 199).tpot_s > 0.012
+    assert found.solve("context", tpot=1).value == found.solve("context").value
+    assert found.solve("context", ttft=1e-6).value is None
+
+
+def test_a_narrower_cache_where_a_latency_asks_for_it() -> None:
+    found = ask(input_tokens=30_000, concurrency=8)
+    assert found.solve("cache-dtype").value == "bf16"
+    limit = (found.tpot_s + ask(input_tokens=30_000, concurrency=8, cache_dtype="fp8").tpot_s) / 2
+    assert found.solve("cache-dtype", tpot=limit).value == "fp8"
+    assert found.solve("cache-dtype", tpot=1e-6).value is None
+
+
+def test_a_batch_has_no_limit_of_latency() -> None:
+    with pytest.raises(CalcError, match=r"tpot = 0\.1: no latency limits the batch"):
+        ask().solve("compute-batch", tpot=0.1)
+
+
 @pytest.mark.parametrize(("what", "message"), [("users", "what latency"), ("colour", "question")])
 def test_questions_that_are_none(what: str, message: str) -> None:
     with pytest.raises(CalcError, match=message):

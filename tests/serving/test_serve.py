@@ -180,6 +180,11 @@ def test_host_experts_fit_where_they_would_not() -> None:
         ({"model": "t5-base"}, "has an encoder"),
         ({"model": "bert-base-uncased"}, "is an encoder"),
         ({"experts_on": "moon"}, "experts_on"),
+        ({"experts_on": "host"}, "experts_on = 'host': llama-3.1-8b has no routed experts"),
+        ({"skew": 0.5}, "skew = 0.5: llama-3.1-8b has no routed experts"),
+        ({"cached_on": "host"}, "cached_on = 'host': nothing is cached"),
+        ({"drafter": "ngram"}, "drafter = 'ngram': nothing is drafted"),
+        ({"drafter": "qwen3-8b"}, "drafter = 'qwen3-8b': nothing is drafted"),
         ({"gpus": 4, "prefill_gpus": 3, "tp": 1}, "copy|devices"),
     ],
 )
@@ -209,8 +214,34 @@ def test_the_command_line() -> None:
 def test_it_does_not_fit_is_exit_0_unless_it_must() -> None:
     asked = ["llama-3.1-70b", "-a", "h100-sxm", "-i", "1000", "-o", "200"]
     assert run(*asked).exit_code == 0
-    assert run(*asked, "--require-fit").exit_code == 1
+    refused = run(*asked, "--require-fit")
+    assert (refused.exit_code, refused.stderr) == (1, "")
     assert run("llama-3.1-70b").exit_code == 2
+
+
+def test_limits_of_latency_are_held_against_the_answer() -> None:
+    asked = ["llama-3.1-8b", "-a", "h100-sxm", "-i", "1000", "-o", "200", "-c", "8"]
+    both = [*asked, "--tpot", "0.02", "--ttft", "0.001"]
+    lines = run(*both).stdout.splitlines()
+    kept, missed = (next(line for line in lines if name in line) for name in ("TPOT ≤ 20 ms", "TTFT ≤ 1 ms"))
+    assert " yes " in kept
+    assert " no " in missed
+    data = json.loads(run(*both, "-f", "json").stdout)
+    assert [(one["name"], one["limit"], one["met"]) for one in data["limits"]] == [
+        ("ttft", 0.001, False), ("tpot", 0.02, True),
+    ]  # fmt: skip
+    assert [one["value"] for one in data["limits"]] == [data["ttft_s"], data["tpot_s"]]
+    assert run(*both).exit_code == 0
+    assert run(*both, "--require-fit").exit_code == 1
+    assert run(*asked, "--tpot", "0.02", "--require-fit").exit_code == 0
+    assert json.loads(run(*asked, "-f", "json").stdout)["limits"] == []
+    assert "tpot = 0.0 is not a number of seconds above 0" in run(*asked, "--tpot", "0").stderr
+
+
+@pytest.mark.parametrize("options", [{"rate": 1e6}, {"input_tokens": 10**6}], ids=str)
+def test_what_is_not_answered_keeps_no_limit(options: dict[str, Any]) -> None:
+    [limit] = ask(**options).limits(tpot=1e6)
+    assert (limit.value, limit.met) == (None, False)
 
 
 @pytest.mark.parametrize(("tp", "dp", "ep"), [(8, 1, 2), (8, 1, 8), (4, 2, 8), (1, 8, 8), (2, 4, 8)])

@@ -267,6 +267,24 @@ def test_the_command_answers_as_json(calc_cli: object) -> None:
     assert unfit.code == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mtp": True}, "mtp = True: llama-3-8b has no prediction modules"),
+        ({"mtp": True, "search": True}, "mtp = True: llama-3-8b has no prediction modules"),
+        ({"expert_tp": 1}, "expert_tp = 1: llama-3-8b has no routed experts"),
+        ({"lora_rank": 8}, "lora_rank = 8: adapters have a rank"),
+        ({"usd_per_hour": 2}, "usd_per_hour = 2: a price needs tokens"),
+        ({"sequence_parallel": True}, "sequence_parallel = True: .* tp = 1"),
+        ({"schedule": "gpipe"}, "schedule = 'gpipe': .* pp = 1"),
+    ],
+    ids=str,
+)
+def test_what_would_change_nothing_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        calc.train("llama-3-8b", "h100-sxm", 8, **options)
+
+
 def test_an_unknown_practice_is_refused() -> None:
     with pytest.raises(UnknownName, match="no training framework named"):
         load_practice("nothing")

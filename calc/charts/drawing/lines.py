@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from calc.charts.data import ChartData, Panel, Series
 from calc.charts.drawing.canvas import SMALL, TEXT, Canvas
-from calc.charts.drawing.labels import Box, place, place_along, spread
+from calc.charts.drawing.labels import Box, leader, nearest, place, place_along, spread
 from calc.charts.drawing.ticks import limits, padded
 from calc.charts.style import colour, dashes, readable
 
@@ -63,7 +63,7 @@ def _meet(panel: Panel, moving: list[Series], y: tuple[float, float]) -> bool:
 
 def _inner_labels(canvas: Canvas, axes: Axes, box: Box, moving: list[Series]) -> None:
     """Write the name of each line beside a place where it is apart from the others."""
-    courses = [_along(canvas, axes, series) for series in moving]
+    courses = [along(canvas, axes, series) for series in moving]
     names = [canvas.wrapped(series.name, (box.right - box.left) * 0.27, TEXT, most=3) for series in moving]
     line = TEXT * 1.18
     sizes = [(max(map(canvas.measure, name)), len(name) * line) for name in names]
@@ -72,14 +72,10 @@ def _inner_labels(canvas: Canvas, axes: Axes, box: Box, moving: list[Series]) ->
             continue
         label, at = found
         ink = _of(canvas, moving[number], number)[0]
-        canvas.segment([at, _nearest(label, at)], ink)
+        canvas.segment([at, nearest(label, at)], ink)
         for index, text in enumerate(name):
             y = label.top - (index + 0.78) * line
             canvas.write(label.left, y, text, colour=readable(ink, canvas.theme))
-
-
-def _nearest(box: Box, at: tuple[float, float]) -> tuple[float, float]:
-    return min(max(at[0], box.left), box.right), min(max(at[1], box.bottom), box.top)
 
 
 def _heights(panel: Panel) -> list[float]:
@@ -150,15 +146,14 @@ def _marks(canvas: Canvas, axes: Axes, box: Box, panel: Panel, moving: list[Seri
         return
     points = [canvas.inside(axes, mark.x, mark.y) for mark in panel.marks]
     sizes = [(canvas.measure(mark.text, SMALL), SMALL * 1.2) for mark in panel.marks]
-    crossed = [at for series in moving for at in _along(canvas, axes, series)]
+    crossed = [at for series in moving for at in along(canvas, axes, series)]
     places = place(points, sizes, box, crossed=crossed)
     for mark, label, at in zip(panel.marks, places, points, strict=True):
         ring: dict[str, Any] = {"marker": "o", "markersize": 6.5, "markeredgewidth": 1.3, "zorder": 5}
         axes.plot(mark.x, mark.y, color=canvas.theme.page, markeredgecolor=canvas.theme.ink, **ring)
         if label:
-            near = _nearest(label, at)
-            if abs(near[0] - at[0]) + abs(near[1] - at[1]) > 11:
-                canvas.segment([at, near], canvas.theme.rule, 0.5)
+            if run := leader(label, at):
+                canvas.segment(list(run), canvas.theme.rule, 0.5)
             canvas.write(label.left, label.bottom + 2, mark.text, size=SMALL, **_halo(canvas))
 
 
@@ -167,7 +162,7 @@ def _halo(canvas: Canvas) -> dict[str, Any]:
     return {"bbox": {"facecolor": canvas.theme.page, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}}
 
 
-def _along(canvas: Canvas, axes: Axes, series: Series) -> list[tuple[float, float]]:
+def along(canvas: Canvas, axes: Axes, series: Series) -> list[tuple[float, float]]:
     """Return places along a line, near enough to one another that none of it is missed."""
     ends = [canvas.inside(axes, x, y) for x, y in zip(series.x, series.y, strict=True)]
     found = []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from calc.charts.data import ChartData, Panel, Series
 from calc.charts.drawing.bars import legend
 from calc.charts.drawing.canvas import SMALL, TEXT, Canvas
-from calc.charts.drawing.labels import Box, place
+from calc.charts.drawing.labels import Box, leader, place
+from calc.charts.drawing.lines import along
 from calc.charts.drawing.ticks import limits, padded
 from calc.charts.style import colour, mixed, readable
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = "osD^vPX*"
+FURTHER = (6.0, 14.0, 26.0, 40.0, 56.0, 76.0, 100.0)
+"""Distances of names from their points, tried in this order."""
 
 
 def draw(data: ChartData, canvas: Canvas) -> None:
@@ -35,16 +39,30 @@ def draw_panel(panel: Panel, canvas: Canvas, slot: Box) -> Axes:
     y = padded(panel.y, *limits(panel.y, _all(points + lines, "y")))
     box = canvas.fit(axes, slot, panel, x, y)
     taken = [label for series in guides for label in _guide(canvas, axes, box, series)]
+    dots = [canvas.inside(axes, x, y) for series in points for x, y in zip(series.x, series.y, strict=True)]
     for series in lines:
         axes.plot(series.x, series.y, color=canvas.theme.neutral, linewidth=1.4, zorder=2)
-        x_end, y_end = canvas.inside(axes, series.x[-1], series.y[-1])
-        x_end = min(x_end, box.right)
-        canvas.write(x_end - 4, y_end + 4, series.name, size=SMALL, colour=canvas.theme.muted, ha="right")
-        taken.append(Box(x_end - 4 - canvas.measure(series.name, SMALL), y_end + 2, x_end - 4, y_end + 4 + SMALL))
+        taken.append(_line_name(canvas, axes, box, series, dots))
     for number, series in enumerate(points):
         _points(canvas, axes, series, number)
-    _names(canvas, axes, box, points, taken)
+    crossed = [at for series in lines for at in along(canvas, axes, series)]
+    _names(canvas, axes, box, points, taken, crossed)
     return axes
+
+
+def _line_name(canvas: Canvas, axes: Axes, box: Box, series: Series, dots: Sequence[tuple[float, float]]) -> Box:
+    """Write a line's name over its last, level part, or below: as far right as hides no point; return where that is."""
+    (start, _), (end, level) = (canvas.inside(axes, x, y) for x, y in zip(series.x[-2:], series.y[-2:], strict=True))
+    wide, right = canvas.measure(series.name, SMALL), min(end, box.right) - 4
+
+    steps = range(max(int((right - wide - start) / 4), 0) + 1)
+    bottoms = (level + 2, level - 5 - SMALL)
+    ends = [(right - 4 * step, bottom) for bottom in bottoms for step in steps]
+    places = [Box(end - wide, bottom, end, bottom + 2 + SMALL) for end, bottom in ends]
+    around = [Box(x - 2, y - 2, x + 2, y + 2) for x, y in dots]
+    found = min(places, key=lambda place: sum(place.overlap(dot) > 0 for dot in around))
+    canvas.write(found.left, found.bottom + 2, series.name, size=SMALL, colour=canvas.theme.muted)
+    return found
 
 
 def _all(series: list[Series], side: str) -> list[float]:
@@ -80,8 +98,14 @@ def _guide(canvas: Canvas, axes: Axes, box: Box, series: Series) -> list[Box]:
     return []
 
 
-def _names(canvas: Canvas, axes: Axes, box: Box, points: list[Series], taken: list[Box]) -> None:
-    """Name the points: those furthest from others choose first, and those without room stay unnamed."""
+def _names(
+    canvas: Canvas, axes: Axes, box: Box, points: list[Series], taken: list[Box], crossed: list[tuple[float, float]]
+) -> None:
+    """Name the points: those furthest from others choose first, and those without room stay unnamed.
+
+    A name hides neither the lines (``crossed``: places along them) nor other points as long as there is room.
+    """
+    dots = [canvas.inside(axes, x, y) for series in points for x, y in zip(series.x, series.y, strict=True)]
     named = [
         (canvas.inside(axes, x, y), text, number)
         for number, series in enumerate(points)
@@ -93,14 +117,13 @@ def _names(canvas: Canvas, axes: Axes, box: Box, points: list[Series], taken: li
     wide = (box.right - box.left) * 0.35
     texts = [canvas.shortened(text, wide, size) for _, text, _ in named]
     sizes = [(canvas.measure(text, size), size * 1.15) for text in texts]
-    places = place([at for at, _, _ in named], sizes, box, taken)
+    places = place([at for at, _, _ in named], sizes, box, taken, crossed, dots, FURTHER)
     for (at, _, number), text, label in zip(named, texts, places, strict=True):
         if label is None:
             continue
         ink = colour(canvas.theme, number)
-        near = (min(max(at[0], label.left), label.right), min(max(at[1], label.bottom), label.top))
-        if max(abs(near[0] - at[0]), abs(near[1] - at[1])) > 11:
-            canvas.segment([at, near], canvas.theme.rule, 0.5)
+        if run := leader(label, at):
+            canvas.segment(list(run), mixed(canvas.theme.page, ink, 0.55), 0.6)
         canvas.write(label.left, label.bottom + 2, text, size=size, colour=readable(ink, canvas.theme))
 
 

@@ -12,7 +12,7 @@ from calc.measured.rows import Measurement, NotModelled, Prediction
 from calc.measured.setups import accelerator_of, cache_dtype_of, checkpoint_cache, engine_of, weights_of
 from calc.measured.units import SECONDS, unit_of
 from calc.model import Model
-from calc.parallel import Layout, is_expert
+from calc.parallel import Layout, has_experts
 from calc.serving.deployment import Deployment, Settings
 from calc.serving.runs import Run, run
 from calc.serving.steady import Replica, Steady, Work
@@ -51,7 +51,7 @@ def layout_of(row: Measurement, model: Model) -> Layout:
     Where experts are divided over more ranks than attention is, attention's ranks are repeated (attention DP).
     """
     tp, pp = row.whole("tp", "tensor_parallel", default=0), row.whole("pp", default=1)
-    experts = _has_experts(model)
+    experts = has_experts(model)
     moe_tp, ep = row.whole("moe_tp", default=0), row.whole("moe_ep", "ep", default=1)
     gpus = row.whole("num_gpus", "gpus", "num_chips", default=0)
     tp = tp or max(gpus // pp, 1)
@@ -65,10 +65,6 @@ def layout_of(row: Measurement, model: Model) -> Layout:
     if ranks % tp or ranks % etp or tp % etp:
         raise NotModelled(f"experts on moe_tp = {moe_tp}, ep = {ep} beside tp = {tp}")
     return Layout(tp=tp, pp=pp, dp=ranks // tp, ep=ranks // etp, expert_tp=etp)
-
-
-def _has_experts(model: Model) -> bool:
-    return any(is_expert(operation) for block in model.blocks() for operation in block.operations)
 
 
 def deployment_of(row: Measurement, layout: Layout | None = None, default_engine: str | None = None) -> Deployment:
@@ -182,7 +178,7 @@ def _layouts(row: Measurement, model: Model, gpus: int) -> list[Layout]:
     if row.first("tp", "tensor_parallel") is not None or gpus == 1:
         return [layout_of(row, model)]
     found = [Layout(tp=tp, dp=gpus // tp) for tp in (1, 2, 4, 8) if gpus % tp == 0]
-    if _has_experts(model):
+    if has_experts(model):
         node = next(each for each in (8, 4, 2, 1) if gpus % each == 0)
         found.append(Layout(dp=gpus, ep=node))
     return found
