@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from calc.checks import listed
 from calc.errors import MissingExtra
 from calc.progress import Progress
 from calc.results import Result
@@ -21,7 +22,7 @@ def calibrate(
     device: Literal["cpu", "cuda"] = "cpu",
     *,
     seconds: float | None = None,
-    forms: Sequence[str] = (),
+    forms: str | Sequence[str] = (),
     threads: int | None = None,
     ranks: int | None = None,
     progress: Progress | None = None,
@@ -42,7 +43,7 @@ def calibrate(
         raise MissingExtra("calibration needs PyTorch: pip install 'transformer-calc[torch]'")
     from calc.calibration.report import measure
 
-    return measure(device, seconds, tuple(forms), threads, ranks, progress)
+    return measure(device, seconds, tuple(listed(forms)), threads, ranks, progress)
 
 
 def record_calibration(result: Result, path: str | Path) -> Path:

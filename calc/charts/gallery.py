@@ -78,8 +78,7 @@ def draw_gallery(
     Raises:
         SpecError: the folder holds something that is no gallery, or cannot be written; results that no chart takes.
     """
-    target, given = Path(folder).expanduser().resolve(), listed(results)
-    _check(target)
+    target, given = check_folder(folder), listed(results)
     answered = {answer.get("kind") for answer in given}
     if useless := answered - {_kind(name) for name in KINDS if chart(name).of_answers}:
         raise SpecError(f"no chart of the gallery takes a result of kind {', '.join(sorted(map(str, useless)))}")
@@ -102,9 +101,15 @@ def draw_gallery(
     return Result(kind="gallery", data=data, grids=(Grid(f"wrote {folder}", ("file", "size"), rows),))
 
 
-def _check(target: Path) -> None:
+def check_folder(folder: str | Path) -> Path:
+    """Refuse before long work a folder that cannot be the gallery's; returns where it really is.
+
+    Raises:
+        SpecError: it holds something that is no gallery.
+    """
+    target = Path(folder).expanduser().resolve()
     if not target.exists():
-        return
+        return target
     if not target.is_dir():
         raise SpecError(f"{target} is not a folder")
     inside = sorted(path.name for path in target.iterdir())
@@ -113,6 +118,7 @@ def _check(target: Path) -> None:
     other = [name for name in inside if name != PAGE and not name.endswith(".png")]
     if inside and (not ours or other):
         raise SpecError(f"{target} holds {(other or inside)[0]}, which is no part of a gallery; name another folder")
+    return target
 
 
 def _draw(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from calc.checks import listed
 from calc.errors import MissingExtra, SpecError
 from calc.files import write_json
 from calc.progress import Progress
@@ -15,7 +16,7 @@ from calc.results import Result
 
 
 def prove(
-    targets: Iterable[str] = (),
+    targets: str | Iterable[str] = (),
     *,
     everything: bool = False,
     collectives: bool = False,
@@ -48,7 +49,7 @@ def prove(
     from calc.validate.report import result
     from calc.validate.run import prove_all, subjects
 
-    chosen = list(targets)
+    chosen = listed(targets)
     if collectives and device != "cpu":
         raise SpecError(f"device = {device!r}: what ranks send is counted among processes on the CPU")
     if collectives and not everything:

@@ -302,6 +302,8 @@ class TestCommand:
     def test_unknown_targets_get_near_names(self) -> None:
         with pytest.raises(UnknownName, match="did you mean gqa"):
             calc.prove(["gqq"])
+        with pytest.raises(UnknownName, match="did you mean gqa"):
+            calc.prove("gqq")  # one name, not its letters
 
     def test_devices_that_are_not_there(self) -> None:
         with pytest.raises(SpecError, match="neither 'cpu' nor 'cuda'"):
