@@ -78,7 +78,7 @@ def draw_gallery(
         SpecError: the folder holds something that is no gallery, or cannot be written; results that no chart takes.
     """
     target, given = Path(folder).expanduser().resolve(), list(results)
-    _check(target)
+    check_folder(target)
     answered = {answer.get("kind") for answer in given}
     if useless := answered - {_kind(name) for name in KINDS if chart(name).of_answers}:
         raise SpecError(f"no chart of the gallery takes a result of kind {', '.join(sorted(map(str, useless)))}")
@@ -101,7 +101,13 @@ def draw_gallery(
     return Result(kind="gallery", data=data, grids=(Grid(f"wrote {folder}", ("file", "size"), rows),))
 
 
-def _check(target: Path) -> None:
+def check_folder(folder: str | Path) -> None:
+    """Refuse a folder that holds something else than a gallery.
+
+    Raises:
+        SpecError: what it holds.
+    """
+    target = Path(folder).expanduser().resolve()
     if not target.exists():
         return
     if not target.is_dir():

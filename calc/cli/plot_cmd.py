@@ -141,10 +141,11 @@ def _example_plan() -> dict[str, Any]:
 def _gallery(output: Path | None, given: list[dict[str, Any]], form: Any) -> None:
     from importlib.util import find_spec
 
-    from calc.charts.gallery import draw_gallery
+    from calc.charts.gallery import check_folder, draw_gallery
     from calc.report import render
     from calc.report.progress import progress
 
+    check_folder(output or "plots")  # before what takes a minute
     kinds = {answer["kind"] for answer in given}
     if "plan" not in kinds:
         given.append(_example_plan())  # it has a bar of its own
