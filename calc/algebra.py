@@ -21,7 +21,10 @@ _PLAIN = (int, float)
 
 def _library(*values: Number) -> Any | None:
     """Return numpy or sympy when any value comes from it (sympy wins), None for plain numbers."""
-    if all(type(value) in _PLAIN for value in values):
+    for value in values:  # not all(…): asked millions of times, and a generator takes three times as long
+        if type(value) not in _PLAIN:
+            break
+    else:
         return None
     roots = {type(value).__module__.partition(".")[0] for value in values}
     for name in ("sympy", "numpy"):

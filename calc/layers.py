@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Any, Literal, Protocol
 
 from calc.algebra import Number
@@ -16,7 +16,7 @@ from calc.fields import Positive
 from calc.hyper import HyperConnection, HyperHead
 from calc.mechanism import Mechanism
 from calc.operations import Elementwise, Operation, Part, States, Table
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 
 Placement = Literal["pre", "post", "both", "sum"]
 Parallel = Literal["one_norm", "two_norms"]

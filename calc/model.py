@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
@@ -21,7 +21,7 @@ from calc.modality.tower import Tower, projector_blocks
 from calc.mtp import MTP
 from calc.operations import PARTS, Counts, Env, Operation, Phase, Role, State, cache_traffic, traffic
 from calc.passes import Pass, environment, running, runs
-from calc.records import Record, named_record, record
+from calc.records import Record, named_record, record, replace
 from calc.schemes import read_bytes, stored_bytes, weight_forms
 from calc.units import Format, dtype
 

@@ -12,14 +12,14 @@ of an eager dense kernel.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, replace
+from dataclasses import KW_ONLY
 from typing import Literal, TypeAlias
 
 from calc.activations import ACTIVATION_FLOPS, ACTIVATION_NEEDS, Activation, Needs
 from calc.algebra import Number, ceil_div, product
 from calc.formats import Format, dtype
 from calc.masks import Mask
-from calc.records import Record, named_record, record
+from calc.records import Record, named_record, record, replace
 from calc.tensors import PARTS, Counts, Env, Part, Phase, Role, Traffic, Weight, distinct, extent, whole_keys
 
 __all__ = [

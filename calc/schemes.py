@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import TypeAlias
 
 from calc.algebra import Number
@@ -16,7 +15,7 @@ from calc.errors import SpecError, UnknownName
 from calc.formats import ALIASES, FORMATS, Format, dtype
 from calc.layers import Block
 from calc.operations import PARTS, Operation, Weight
-from calc.records import Record, named_record, record
+from calc.records import Record, named_record, record, replace
 
 
 @named_record

@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+# before anything loads torch or numpy: a worker has one core, and on tiny tensors threads that wait for each other take
+# ten times the time of one
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
 
 

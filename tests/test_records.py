@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import FrozenInstanceError
+from functools import cached_property
 
 import pytest
 
-from calc.records import Record, record
+from calc.records import Record, record, replace
 
 
 @record
@@ -15,6 +17,15 @@ class Point(Record):
 
     x: int
     y: int = 0
+
+    def __post_init__(self) -> None:
+        if self.x < 0:
+            raise ValueError("x is negative")
+
+    @cached_property
+    def total(self) -> int:
+        """Their sum."""
+        return self.x + self.y
 
 
 def test_fields_are_given_by_position_or_by_name() -> None:
@@ -40,3 +51,17 @@ def test_what_cannot_be_given(args: tuple[int, ...], kwargs: dict[str, int], wor
 def test_a_record_does_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
         Point(1).x = 2  # type: ignore[misc]
+
+
+def test_replacing_does_what_dataclasses_do() -> None:
+    point = Point(1, 2)
+    assert point.total == 3
+    for one in (point, Point(1, 2)):
+        changed = replace(one, y=5)
+        assert changed == dataclasses.replace(one, y=5) == Point(1, 5)
+        assert hash(changed) == hash(Point(1, 5))
+        assert changed.total == 6
+        with pytest.raises(TypeError, match="z"):
+            replace(one, z=1)
+        with pytest.raises(ValueError, match="negative"):
+            replace(one, x=-1)

@@ -145,7 +145,7 @@ def _gallery(output: Path | None, given: list[dict[str, Any]], form: Any) -> Non
     from calc.report import render
     from calc.report.progress import progress
 
-    check_folder(output or "plots")
+    check_folder(output or "plots")  # before what takes a minute
     kinds = {answer["kind"] for answer in given}
     if "plan" not in kinds:
         given.append(_example_plan())  # it has a bar of its own

@@ -7,7 +7,6 @@ for the backward pass. Nothing here knows a mechanism: types, letters and ``inpu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from calc.kernels.grouping import Group, groups
 from calc.kernels.record import FLASH_BACKWARD, SCAN_BACKWARD, Direction, Fusion, Kernel, Kind
@@ -15,6 +14,7 @@ from calc.kernels.sizes import Forms, Moved, Sizes
 from calc.layers import Block
 from calc.operations import Einsum
 from calc.passes import Pass
+from calc.records import replace
 
 __all__ = ["Direction", "Forms", "Fusion", "Kernel", "Kind", "kernels"]
 

@@ -19,7 +19,7 @@ ZeRO divides the optimizer's states (1), gradients (2) and weights (3) by the ra
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -34,7 +34,7 @@ from calc.memory.optimizers import Optimizer, Precision, Stored, optimizer_of, p
 from calc.memory.shape import Shape, bytes_of, divided, place, shapes
 from calc.model import Model
 from calc.parallel import Layout, stages
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.saved import RECOMPUTES, Adapters, AttentionKernel, Keeping, Recompute, Saved
 
 Moment: TypeAlias = Literal["backward", "loss", "embedding", "step"]

@@ -9,7 +9,6 @@ al. 2019, arXiv:1909.08053 §3; with sequence parallelism Korthikanti et al. 202
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Literal
 
 from calc.algebra import Number, exact_div, product
@@ -21,6 +20,7 @@ from calc.parallel.collective import Collective, Direction, Kind, Ways, Wire, gr
 from calc.parallel.layout import Group, Layout
 from calc.parallel.sharding import divisions, is_expert, letters_of, shard
 from calc.passes import environment, runs
+from calc.records import replace
 from calc.tensors import WHOLE, extent
 from calc.units import Format
 

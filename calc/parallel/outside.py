@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from calc.algebra import Number, exact_div
 from calc.model import Block, Model, Pass
@@ -14,6 +13,7 @@ from calc.parallel.layout import Group, Layout
 from calc.parallel.pipeline import stages
 from calc.parallel.sharding import divisions, letters_of, shard
 from calc.passes import environment
+from calc.records import replace
 from calc.tensors import Weight
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from calc.algebra import Number
 from calc.errors import SpecError
 from calc.model import Block, Model
 from calc.operations import Einsum, Lookup, Operation, Table
 from calc.parallel.layout import Layout
+from calc.records import replace
 
 
 def stages(model: Model, layout: Layout, *, mtp: bool = False) -> list[list[Block]]:
@@ -134,9 +134,13 @@ def _stored(operation: Operation, block: Block) -> Operation:
 
 def _merged(parts: Iterable[list[Block]]) -> list[Block]:
     """Return the tables of several parts of the stack, equal ones added up."""
-    found: dict[tuple[str, Table], Block] = {}
+    found: dict[tuple[str, int], Block] = {}
+    tables: dict[str, list[Table]] = {}  # compared, not hashed: nearly all of them are the same object
     for block in (block for part in parts for block in part):
-        key = block.path, block.operations
+        known = tables.setdefault(block.path, [])
+        if block.operations not in known:
+            known.append(block.operations)
+        key = block.path, known.index(block.operations)
         if key in found:
             other = found[key]
             block = replace(other, repeat=other.repeat + block.repeat, positions=other.positions + block.positions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 from calc.algebra import Number, ceil_div
@@ -13,6 +12,7 @@ from calc.model import Block, Model
 from calc.operations import Operation
 from calc.parallel.layout import Layout
 from calc.parallel.pipeline import chunks
+from calc.records import replace
 from calc.tensors import distinct
 
 

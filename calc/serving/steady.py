@@ -20,12 +20,11 @@ All functions take numbers or numpy arrays.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from calc.algebra import Number, ceil_div, if_at_most, maximum, minimum
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.serving.steps import Steps, StepTime
 from calc.serving.tables import StepTable
 
@@ -134,6 +133,7 @@ class Replica:
             steps, context=work.mean_context, width=width, chunked=self._chunked,
             sequences=limits.sequences, tokens=limits.batched_tokens,
         )  # fmt: skip
+        self._decoded: tuple[Number, StepTime] | None = None
 
     def at_users(self, users: Number, rounds: float = float("inf")) -> Steady:
         """Return the state in a closed loop: each of ``users`` sends its next request when the last is answered.
@@ -249,7 +249,10 @@ class Replica:
         return self._alone(running, arriving)
 
     def _decode(self, running: Number) -> StepTime:
-        return self.table.time(running)
+        # iterations over the prompts ask for the same sequences again and again
+        if self._decoded is None or self._decoded[0] is not running:
+            self._decoded = running, self.table.time(running)
+        return self._decoded[1]
 
     def _mixed(self, running: Number, arriving: Number) -> _Mean:
         """Return the mean over steps with and without prompts, which share one budget of tokens."""

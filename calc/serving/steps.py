@@ -8,7 +8,6 @@ attention and recurrences run for each phase apart. Everything takes numbers or 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -20,7 +19,7 @@ from calc.model import Model
 from calc.network import collective_time
 from calc.parallel import Collective, Layout, Ways, collectives
 from calc.passes import Pass
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.roofline import KernelTime, Launch, kernel_time
 from calc.schemes import weight_forms
 from calc.serving.engines import Engine

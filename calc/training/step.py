@@ -9,7 +9,7 @@ the rest is on the critical path, as are the pipeline's bubble and the optimizer
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from calc.layers import Block
 from calc.memory.optimizers import optimizer_of, precision_of
@@ -18,7 +18,7 @@ from calc.network import collective_time
 from calc.parallel import Ways, Wire, bubble, collectives, shard, stages
 from calc.parallel.collective import Direction
 from calc.passes import Pass
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.roofline import Efficiency
 from calc.training.lasting import lasting
 from calc.training.run import Run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import lru_cache
 
 from calc.algebra import product
@@ -12,7 +11,7 @@ from calc.kernels import Kernel, kernels
 from calc.layers import Block
 from calc.model import running
 from calc.passes import Pass, environment
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.roofline import Efficiency, Launch, kernel_time
 from calc.training.run import Run
 

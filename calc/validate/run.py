@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 
@@ -58,6 +58,18 @@ class Check(Record):
         return self.counted == self.expected
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let PyTorch work alone: twins are so small that threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def prove(sample: Sample, device: str = "cpu") -> list[Check]:
     """Run a sample's twin and compare it with its tables, operation by operation.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from calc.charts.data import Axis, ChartData, Panel
@@ -27,6 +27,24 @@ FINE = 8
 """Texts are measured this much finer than points, so that rounding to pixels does not add up."""
 
 
+@cache
+def _renderer() -> Any:
+    from matplotlib.backends.backend_agg import RendererAgg
+
+    make: Any = RendererAgg
+    return make(1, 1, 72 * FINE)
+
+
+@lru_cache(maxsize=2**15)
+def _width(text: str, size: float, weight: str, fonts: tuple[str, ...]) -> float:
+    """Return the width of a line in points; kept, since a page draws each chart light and dark with the same texts."""
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(size=size, weight=weight)
+    wide, _, _ = _renderer().get_text_width_height_descent(text, font, ismath=False)
+    return float(wide) / FINE
+
+
 class Canvas:
     """Lays a chart out in points and measures its texts; a chart draws its panels in ``slots``."""
 
@@ -42,22 +60,13 @@ class Canvas:
         bottom = self._footer()
         self.body = Box(EDGE, bottom, self.width - EDGE, top)
 
-    @cached_property
-    def _renderer(self) -> Any:
-        from matplotlib.backends.backend_agg import RendererAgg
-
-        make: Any = RendererAgg
-        return make(1, 1, 72 * FINE)
-
     # ---- text
 
     def measure(self, text: str, size: float = TEXT, weight: str = "normal") -> float:
         """Return the width of a line of text in points."""
-        from matplotlib.font_manager import FontProperties
+        from matplotlib import rcParams
 
-        font = FontProperties(size=size, weight=weight)
-        wide, _, _ = self._renderer.get_text_width_height_descent(text, font, ismath=False)
-        return float(wide) / FINE
+        return _width(text, size, weight, (*rcParams["font.family"], *rcParams["font.sans-serif"]))
 
     def shortened(self, text: str, width: float, size: float = TEXT) -> str:
         """Return a text that fits a width: its middle left out where it is too long."""
