@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, field
 from fractions import Fraction
 from math import log2
 from typing import Any
@@ -27,7 +27,7 @@ from calc.model import (
     training_flops,
 )
 from calc.operations import Counts, Phase, Role
-from calc.records import Record, named_record, record
+from calc.records import Record, named_record, record, replace
 from calc.results import Figure
 from calc.schemes import stored_bytes, weight_forms
 from calc.tensors import COUNTS

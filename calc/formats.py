@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from math import gcd
 from typing import TYPE_CHECKING, Final
 
 from calc.algebra import Number, ceil_div
 from calc.checks import text
 from calc.errors import SpecError, UnknownName
-from calc.records import Record, record
+from calc.records import Record, record, replace
 
 if TYPE_CHECKING:
     from fractions import Fraction

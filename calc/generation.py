@@ -5,7 +5,6 @@ Everything is read off the tables: the decode steps of a whole generation are on
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -13,6 +12,7 @@ from calc.errors import SpecError
 from calc.layers import Block
 from calc.model import Model, Pass, flops_by_operation
 from calc.operations import Counts, Einsum
+from calc.records import replace
 
 if TYPE_CHECKING:
     import numpy as np

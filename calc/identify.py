@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -18,6 +17,7 @@ from calc.catalog import all_accelerators
 from calc.constants import SCALE_UP, LinkKind
 from calc.errors import SpecError, shortened
 from calc.hardware import Accelerator, Link
+from calc.records import replace
 from calc.units import GIB
 
 _GBIT: Final = 10**9 / 8

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from calc.masks import Budget
 from calc.model import Layer, Model
+from calc.records import replace
 
 
 def with_budget(model: Model, recent: int, sinks: int = 0, heavy: int = 0) -> Model:

@@ -6,7 +6,6 @@ Whatever is asked of a model can be asked of it: its table, its formulas, its ti
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
@@ -15,6 +14,7 @@ from calc.errors import SpecError
 from calc.grid_masks import Windows
 from calc.modality.tower import Encoding, Tower
 from calc.model import Layer, Model, Stack
+from calc.records import replace
 
 NAMED: Final = re.compile(r"(?P<model>.+):(?P<modality>image|audio)(?:@(?P<width>\d{1,5})x(?P<height>\d{1,5}))?")
 """A model, one of its towers, the size of an image in pixels."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from calc.model import (
     running,
 )
 from calc.operations import PARTS, Phase
+from calc.records import replace
 from calc.results import Cell, Figure, Grid, Result, Row
 from calc.units import big_o
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import field
 from typing import ClassVar, Literal
 
 from calc.attention.gate import OutputGate, output_gate
@@ -11,7 +11,7 @@ from calc.errors import SpecError
 from calc.fields import Positive
 from calc.masks import Causal, Mask
 from calc.operations import Einsum, Elementwise, Norm, Operation, Softmax, State, States, Table
-from calc.records import named_record
+from calc.records import named_record, replace
 
 
 @named_record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 from calc.attention import Attention
@@ -11,7 +10,7 @@ from calc.attention.gate import OutputGate, output_gate
 from calc.fields import Positive
 from calc.masks import Causal, Mask, Window
 from calc.operations import Einsum, Elementwise, Norm, Operation, Phase, Softmax, State, States, Table
-from calc.records import named_record
+from calc.records import named_record, replace
 
 Form = Literal["by_phase", "naive", "absorbed"]
 

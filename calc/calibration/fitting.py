@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import inf
 from statistics import fmean
 from typing import Any, Final, TypeAlias
@@ -11,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from calc.deviations import Errors, deviations
 from calc.hardware import Accelerator
 from calc.kernels import Kernel
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.roofline import Efficiency, Launch, kernel_time
 
 Progress: TypeAlias = Callable[[int, int], None]

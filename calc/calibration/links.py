@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from calc.calibration.exchanges import Exchange
@@ -12,7 +11,7 @@ from calc.constants import LinkCalibration, LinkKind, NetworkConstants
 from calc.errors import CalcError
 from calc.hardware import Accelerator, Link
 from calc.network import CONSTANTS, FAST_NVLINK, collective_time, path
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 
 SHARE: Final = "efficiency."
 """Before the kind of a link whose share of the nominal rate is fitted."""

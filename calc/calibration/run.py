@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -27,7 +26,7 @@ from calc.kernels import Kernel, kernels
 from calc.layers import Layer
 from calc.model import Block, Pass
 from calc.progress import Progress
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.roofline import Launch, efficiency, kernel_time
 from calc.units import dtype
 

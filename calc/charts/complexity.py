@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calc.attention import Attention
 from calc.charts.chart import Asked, Chart, shared_length, sources, times
 from calc.charts.data import Axis, ChartData, Panel, Series
@@ -12,6 +10,7 @@ from calc.costs import complexity
 from calc.errors import SpecError
 from calc.layers import Block
 from calc.model import Model, Pass, running
+from calc.records import replace
 from calc.sparse_masks import optimal_stride
 from calc.units import big_o
 

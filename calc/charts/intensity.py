@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calc.charts.chart import Asked, Chart, sources
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.costs import Setting, traffic
 from calc.errors import SpecError
 from calc.model import Model
+from calc.records import replace
 
 BATCHES = tuple(2**power for power in range(13))
 CONTEXT = 8192

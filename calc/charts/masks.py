@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -14,6 +13,7 @@ from calc.errors import SpecError
 from calc.grid_masks import Windows
 from calc.masks import Budget, Causal, Chunk, Full, Mask, Window
 from calc.model import Model
+from calc.records import replace
 from calc.sparse_masks import BigBird, Compressed, Entries, Local, Strided, TopK, TopKBlocks, TopKCompressed
 
 SIDE = 48

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from calc.charts.chart import Asked, Chart, sources
@@ -11,7 +10,7 @@ from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.bars import draw, size
 from calc.errors import SpecError
 from calc.model import Model
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.units import count
 
 PARTS = {

@@ -7,7 +7,7 @@ that ``calc show`` and ``calc formula`` call; nothing here has a formula of its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from fractions import Fraction
 from math import isqrt, log2
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from calc.model import (
     running,
 )
 from calc.operations import Part
+from calc.records import replace
 from calc.sparse_masks import Strided
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from calc.catalog import load, names, presets_folder
 from calc.measured.rows import Measurement, NotModelled
 from calc.model import Model, Stack
+from calc.records import replace
 
 NOISE = (
     "instruct", "chat", "hf", "base", "it", "fp8", "nvfp4", "fp4", "bf16", "awq", "gptq", "w8a8", "thinking", "2507",

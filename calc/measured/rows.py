@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from calc.catalog import presets_folder, read_text
 from calc.errors import CalcError, SpecError, shortened
-from calc.records import Record, named_record, record
+from calc.records import Record, named_record, record, replace
 
 PUBLISHED = "published.json"
 """The figures that the program carries, in ``presets/measurements``."""

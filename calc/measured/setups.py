@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeAlias
 
 from calc.catalog import load_accelerator
@@ -13,6 +12,7 @@ from calc.hardware import Accelerator
 from calc.identify import find_accelerator
 from calc.measured.rows import Measurement, NotModelled
 from calc.model import Model
+from calc.records import replace
 from calc.serving.engines import Engine, load_engine
 from calc.units import FORMATS, GIB
 

@@ -8,7 +8,6 @@ an image's tokens (or the whole prompt) see each other both ways, the pairs that
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from calc.algebra import triangle
@@ -23,7 +22,7 @@ from calc.modality.resize import PanAndScan
 from calc.modality.tower import Encoding, Sound, Tower
 from calc.model import Block, Model, Pass, environment, flops_by_operation, running
 from calc.operations import Counts, Operation
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.units import dtype
 
 Kind: TypeAlias = Literal["image", "audio", "video", "text"]

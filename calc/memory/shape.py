@@ -7,7 +7,6 @@ those are sums and products of the figures here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 from calc.algebra import Number, product
@@ -17,7 +16,7 @@ from calc.model import Block, Model
 from calc.operations import Lookup, Operation, extent
 from calc.parallel import Layout, is_expert, shard
 from calc.passes import Pass
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.saved import Adapters, Keeping, Kept, Recompute, Saved, groups, saved
 from calc.units import dtype
 

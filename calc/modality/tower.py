@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from calc.modality.patches import Patches
 from calc.modality.projector import Projector
 from calc.modality.resize import Grid, Resize
 from calc.passes import Pass
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 
 Modality = Literal["image", "audio"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final, Literal
 
 from calc.algebra import Number
@@ -12,7 +11,7 @@ from calc.memory import training_memory
 from calc.memory.optimizers import precision_of
 from calc.model import Model, Pass, flops_by_operation, parameters, training_flops
 from calc.operations import Einsum
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 
 End = Literal["vocabulary", "sequence", "token"]
 """What a model ends in: logits, one reward for a sequence, one value for each token."""

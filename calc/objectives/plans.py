@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import ceil, log2
 from typing import Final
 
@@ -22,7 +21,7 @@ from calc.objectives.parts import (
     train,
     trained,
 )
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 
 
 @named_record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from calc.media.shares import Input
 from calc.model import Model
 from calc.planning.demand import Lengths
 from calc.planning.families import Family
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.serving.apart import prompt_wait, transfer_s
 from calc.serving.deployment import Deployment, Settings
 from calc.serving.quantiles import crowd_at, length_at, wait_at

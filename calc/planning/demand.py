@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from calc.catalog import read_text
 from calc.checks import is_number, number
 from calc.errors import SpecError, shortened
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.serving.steady import Work
 
 HOURS = 24

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,7 +12,7 @@ from calc.errors import CalcError, SpecError
 from calc.hardware import Accelerator
 from calc.model import Model
 from calc.parallel import Layout, check
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.serving.engines import Engine, load_engine
 from calc.serving.weights import served_form
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,6 +15,7 @@ from calc.generation import check_writes
 from calc.layers import Block
 from calc.model import Model, Pass, cache_bytes, running
 from calc.operations import Einsum, Lookup, Operation
+from calc.records import replace
 from calc.results import Figure, Grid, Result, Row
 from calc.units import dtype, flop
 

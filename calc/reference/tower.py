@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor, nn
 
 from calc.attention.gqa import GQA
 from calc.grid_masks import Windows
 from calc.layers import Layer
 from calc.modality.tower import Tower
+from calc.records import replace
 from calc.reference.attention_pool import AttentionPoolTwin
 from calc.reference.head import PoolerTwin
 from calc.reference.projector import projectors

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TypeAlias
 
 from calc.errors import printable
+from calc.records import replace
 from calc.results import Cell, Figure, Grid, Row
 from calc.units import figure, span
 

@@ -19,11 +19,11 @@ the backward pass of attention rest on one source (FlashAttention-2 on H100).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
 from calc.constants import Efficiency
 from calc.hardware import Accelerator
+from calc.records import replace
 
 AttentionKernel: TypeAlias = Literal["default", "flash1", "flash2", "trtllm"]
 """Who wrote the flash attention: what frameworks use on the generation today (FlashAttention-2 on Ampere and Ada,

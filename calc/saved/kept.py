@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from calc.algebra import Number
 from calc.layers import Block
 from calc.operations import Einsum, Elementwise, Env, Norm, Operation, Softmax, extent
 from calc.passes import Pass
+from calc.records import replace
 from calc.saved.joined import Joined, named, over_pairs, repeated
 from calc.saved.keeping import FP32, POSITIONS, QKV, Adapters, Keeping, Recompute, Saved, Tensor
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from calc import catalog
@@ -23,7 +22,7 @@ from calc.layers import Block, Layer, Stack
 from calc.masks import Window
 from calc.model import Model, Pass, cache_bytes, flops_by_operation
 from calc.operations import Counts
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.results import Figure, Grid, Result, Row
 from calc.sparse_masks import Strided
 from calc.tensors import COUNTS

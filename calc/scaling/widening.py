@@ -7,7 +7,6 @@ train, router included. A budget then buys budget/cost tokens, and the loss of e
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from calc import catalog
@@ -21,7 +20,7 @@ from calc.ffn.moe import MoE
 from calc.fields import LARGEST
 from calc.layers import Layer, Stack
 from calc.model import Model
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.results import Cell, Figure, Grid, Result, Row
 from calc.scaling.laws import positive
 from calc.scaling.published import GRANULAR, JOINT

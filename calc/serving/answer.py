@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from calc.media.asked import read
 from calc.media.shares import Input, inputs_of
 from calc.model import Model
 from calc.parallel import Layout, has_experts
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.serving.apart import prompt_wait, transfer_s
 from calc.serving.cache import Capacity
 from calc.serving.deployment import Deployment, Settings

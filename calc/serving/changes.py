@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from calc.errors import CalcError
+from calc.records import replace
 from calc.serving.answer import Alternative, Asked, Serving, answered
 from calc.units import dtype
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +15,7 @@ from calc.masks import Causal, Window
 from calc.media.shares import Input
 from calc.model import Model
 from calc.parallel import Layout, check
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.serving.cache import Capacity, capacity
 from calc.serving.encoding import encoding_peak, encoding_s, tower_bytes
 from calc.serving.engines import Engine

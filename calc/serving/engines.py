@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -17,7 +17,7 @@ from calc.catalog import names, presets_folder, read_text, toml_table
 from calc.errors import SpecError, UnknownName
 from calc.fields import Natural, Positive, Rate
 from calc.hardware import Accelerator
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.units import MIB
 
 Budget: TypeAlias = Literal["total", "static", "free", "context"]

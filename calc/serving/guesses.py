@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +11,7 @@ from calc.kernels import kernels
 from calc.layers import Block
 from calc.model import Model
 from calc.parallel import Layout, shard
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.roofline import kernel_time
 from calc.schemes import Forms, stored_bytes, weight_forms
 from calc.serving.steps import Batch, Steps

@@ -7,13 +7,12 @@ holds; it is found by halving an interval and is exact to one. Nothing is interp
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from calc.checks import idle
 from calc.errors import SpecError
 from calc.parallel import Layout
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.serving.answer import Asked, Serving, answered
 from calc.serving.steady import Replica, Steady
 from calc.serving.steps import Batch

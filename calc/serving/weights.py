@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from calc.algebra import Number, ceil_div, product
 from calc.layers import Block
 from calc.model import Model
 from calc.parallel import Layout, is_expert, shard, stages
-from calc.records import Record, named_record
+from calc.records import Record, named_record, replace
 from calc.schemes import Forms, stored_bytes
 from calc.serving.engines import Engine
 from calc.units import dtype

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from sympy import Expr, Rational, expand, sqrt
@@ -10,7 +9,7 @@ from sympy import Expr, Rational, expand, sqrt
 from calc.algebra import Number
 from calc.errors import SpecError
 from calc.fields import LARGEST
-from calc.records import Record, named_record, record
+from calc.records import Record, named_record, record, replace
 from calc.results import Figure, Grid, Result, Row
 from calc.symbolic import parsing
 from calc.symbolic.expressions import Formula

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +15,7 @@ from calc.dims import BY_NAME
 from calc.errors import SpecError
 from calc.model import Block
 from calc.operations import Counts, Role
-from calc.records import Record, named_record, record
+from calc.records import Record, named_record, record, replace
 from calc.symbolic.arrange import arranged, arranged_numbers, tidy_factors
 from calc.symbolic.legend import BATCH, CONTEXT, FREE, SOURCE, Entry, Subject, symbol, symbolic_format
 from calc.symbolic.limits import big_o, by_degree, leading, stepped, without_steps

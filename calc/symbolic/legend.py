@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from sympy import Expr, Integer, Symbol
@@ -12,7 +11,7 @@ from calc.algebra import Number
 from calc.dims import LEGEND
 from calc.model import Block, Model
 from calc.operations import Role
-from calc.records import Record, named_record, record
+from calc.records import Record, named_record, record, replace
 from calc.units import Format
 
 

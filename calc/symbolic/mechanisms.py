@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields
 from math import lcm
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -20,6 +20,7 @@ from calc.masks import Mask
 from calc.mechanism import Mechanism
 from calc.modality import Modal
 from calc.model import Block
+from calc.records import replace
 from calc.symbolic.legend import Entry, Subject, base_letters, symbol, symbols_of
 
 FAMILIES: Final = (Attention, FeedForward, Modal)

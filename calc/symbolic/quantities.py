@@ -7,7 +7,6 @@ or sympy expressions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from calc.algebra import Number
@@ -24,7 +23,7 @@ from calc.model import (
     training_flops,
 )
 from calc.operations import PARTS, Counts, Operation, Role, extent
-from calc.records import Record, named_record, record
+from calc.records import Record, named_record, record, replace
 from calc.schemes import stored_bytes
 from calc.units import Format
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from calc.errors import SpecError, UnknownName
 from calc.mechanism import Mechanism
 from calc.model import Layer, Model
+from calc.records import replace
 from calc.symbolic.mechanisms import read_option
 
 PLACES = ("attention", "beside", "cross", "ffn")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from calc import catalog
@@ -11,6 +10,7 @@ from calc.checks import one_of
 from calc.errors import SpecError, UnknownName
 from calc.model import Model
 from calc.operations import Counts, Role
+from calc.records import replace
 from calc.results import Figure, Grid, Result, Row
 from calc.schemes import Scheme, weight_forms
 from calc.symbolic import parsing

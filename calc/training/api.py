@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from calc.model import Model
 from calc.parallel import Layout, has_experts
 from calc.parallel.layout import Schedule
 from calc.progress import Progress
+from calc.records import replace
 from calc.training.answer import HOUR, MEMORY_PARTS, Budget, Training, memory_for
 from calc.training.practice import load_practice
 from calc.training.run import RECOMPUTE, Method, Recompute, Run, default_batch

@@ -8,11 +8,11 @@ half the energy of one in 16, which the constants below show without having been
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
 from calc.hardware import Accelerator
+from calc.records import replace
 from calc.roofline import Efficiency, efficiency
 from calc.roofline.efficiency import AttentionKernel, generation
 

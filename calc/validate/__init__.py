@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ from calc.checks import listed
 from calc.errors import MissingExtra, SpecError
 from calc.files import write_json
 from calc.progress import Progress
+from calc.records import replace
 from calc.results import Result
 
 

@@ -8,7 +8,6 @@ the time model's, whose kernels are eager here and launched one by one by the ho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from statistics import median
 from typing import Protocol
 
@@ -17,7 +16,7 @@ import torch
 from calc.hardware import Accelerator
 from calc.kernels import Direction
 from calc.model import Block, Pass
-from calc.records import Record, record
+from calc.records import Record, record, replace
 from calc.roofline import time_pass
 from calc.units import dtype
 from calc.validate.samples import Sample

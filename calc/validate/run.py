@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -19,7 +18,7 @@ from calc.modality.tower import Tower
 from calc.model import Block, Model, Pass, environment, running
 from calc.operations import Counts
 from calc.progress import Progress
-from calc.records import Record, record
+from calc.records import Record, record, replace
 from calc.reference.base import Key, parameters_by_operation
 from calc.saved import Keeping, Recompute, saved, saved_bytes
 from calc.units import dtype

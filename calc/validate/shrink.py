@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from math import lcm
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from calc.grid_masks import Windows
 from calc.layers import Encoder, Layer, Stack
 from calc.modality.tower import Tower
 from calc.model import Model
-from calc.records import Record
+from calc.records import Record, replace
 from calc.validate.samples import Sample
 
 POSITIONS = frozenset(

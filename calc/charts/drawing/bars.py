@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from calc.charts.chart import Size
@@ -11,6 +10,7 @@ from calc.charts.drawing.canvas import LABEL, SMALL, TEXT, Canvas
 from calc.charts.drawing.labels import Box
 from calc.charts.drawing.ticks import limits, padded, said
 from calc.charts.style import colour, mixed, readable, upon
+from calc.records import replace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,6 @@ without (``…Model``), or the decoder alone (``…ForCausalLM``), whose cross-a
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final, Literal
 
 from calc.attention.cross import CrossAttention
@@ -17,6 +16,7 @@ from calc.importers.huggingface.blocks import LAYER_NORM, activation, has_head, 
 from calc.importers.huggingface.reader import Config
 from calc.masks import Causal, Full, Mask
 from calc.model import Encoder, Layer, Model, Placement, Stack
+from calc.records import replace
 
 Side = Literal["encoder", "decoder"]
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final, Literal
 
 from calc.activations import Activation
@@ -20,6 +19,7 @@ from calc.importers.huggingface.blocks import LAYER_NORM, activation, has_head, 
 from calc.importers.huggingface.reader import Config
 from calc.masks import Causal, Full, Mask
 from calc.model import Layer, Model, Placement, Stack
+from calc.records import replace
 
 Outlet = Literal["lm", "model", "pretraining", "classifier", "none"]
 

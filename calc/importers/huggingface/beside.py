@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 from calc.attention.gqa import GQA
@@ -24,6 +23,7 @@ from calc.importers.huggingface.experts import (
 from calc.importers.huggingface.llama_like import qwen2
 from calc.importers.huggingface.reader import Config
 from calc.model import Layer, Model
+from calc.records import replace
 
 _HARMLESS: Final = """
     apply_residual_connection_post_layernorm assistant_token_id attention_softmax_in_fp32 attn_impl bf16

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from calc.attention.gqa import GQA
@@ -13,6 +12,7 @@ from calc.importers.huggingface.blocks import RMS, activation, assemble, fold, h
 from calc.importers.huggingface.reader import Config, shown
 from calc.masks import Causal, Chunk, Mask, Window
 from calc.model import Layer, Model, Parallel, Placement
+from calc.records import replace
 
 
 def width(config: Config) -> int:

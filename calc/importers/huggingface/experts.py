@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from calc.attention.gqa import GQA
@@ -16,6 +15,7 @@ from calc.importers.huggingface.reader import Config
 from calc.masks import Mask
 from calc.model import Layer, Model, Parallel, Placement
 from calc.mtp import MTP
+from calc.records import replace
 
 EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 CHOSEN: Final = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk")

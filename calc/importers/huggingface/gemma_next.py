@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calc.activations import Activation
 from calc.attention.gqa import GQA
 from calc.embedding import Embedding, Head
@@ -17,6 +15,7 @@ from calc.importers.huggingface.experts import one_size
 from calc.importers.huggingface.reader import Config
 from calc.masks import Mask
 from calc.model import Layer, Model
+from calc.records import replace
 
 
 def _head(config: Config) -> Head:

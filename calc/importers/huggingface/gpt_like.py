@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from calc.activations import Activation
@@ -14,6 +13,7 @@ from calc.importers.huggingface.decoder import rotated_dims
 from calc.importers.huggingface.reader import Config
 from calc.masks import Causal, Mask, Window
 from calc.model import Layer, Model, Stack
+from calc.records import replace
 
 
 def heads(config: Config, d_model: int, n_heads: int, **structure: Any) -> GQA:

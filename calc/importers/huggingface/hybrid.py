@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from calc.attention import Attention
@@ -46,6 +45,7 @@ from calc.importers.huggingface.moe import qwen_sparse
 from calc.importers.huggingface.reader import Config, shown
 from calc.masks import Window
 from calc.model import Layer, Model
+from calc.records import replace
 
 
 def mixed(

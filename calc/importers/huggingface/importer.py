@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from calc.errors import ConfigError, SpecError, UnknownName
@@ -10,7 +9,7 @@ from calc.importers.huggingface.reader import Config, class_defaults, shown
 from calc.importers.huggingface.registry import FAMILIES, TEXT_OF, TOWERS, adapter, near, towers
 from calc.importers.huggingface.weights import weights_of
 from calc.model import Model
-from calc.records import Record, record
+from calc.records import Record, record, replace
 from calc.units import dtype
 
 _ELSEWHERE = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from calc.attention import Attention
@@ -19,6 +18,7 @@ from calc.importers.huggingface.mixers import FULL, WINDOW, layer_kinds
 from calc.importers.huggingface.reader import Config
 from calc.masks import Window
 from calc.model import Model
+from calc.records import replace
 
 
 def _lfm_ff(config: Config) -> DenseFFN:

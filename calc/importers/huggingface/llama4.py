@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calc.attention.gqa import GQA
 from calc.importers.huggingface.decoder import attention, depth, masks
 from calc.importers.huggingface.experts import experts, network, sparse_decoder, sparse_layers
 from calc.importers.huggingface.reader import Config
 from calc.masks import Causal, Chunk, Mask
 from calc.model import Model
+from calc.records import replace
 
 
 def llama4(config: Config) -> Model:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calc.embedding import Embedding, Head, NormSpec
 from calc.importers.huggingface.blocks import LAYER_NORM, tied
 from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, local_layers, masks
 from calc.importers.huggingface.reader import Config
 from calc.masks import Mask
 from calc.model import Model
+from calc.records import replace
 
 BARE_LAYER_NORM = NormSpec(kind="layer", scale=False)
 SCALED_LAYER_NORM = NormSpec(kind="layer")

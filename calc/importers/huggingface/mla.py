@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from calc.attention.dsa import DSA
@@ -26,6 +25,7 @@ from calc.importers.huggingface.experts import (
 )
 from calc.importers.huggingface.reader import Config
 from calc.model import Layer, Model, Placement
+from calc.records import replace
 
 
 def latent(config: Config, **structure: Any) -> dict[str, Any]:

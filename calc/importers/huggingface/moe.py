@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calc.attention.gqa import GQA
 from calc.embedding import Embedding, Head, NormSpec
 from calc.ffn.moe import MoE
@@ -21,6 +19,7 @@ from calc.importers.huggingface.experts import (
 from calc.importers.huggingface.reader import Config
 from calc.masks import Mask
 from calc.model import Layer, Model
+from calc.records import replace
 
 SCALED_LAYER_NORM = NormSpec(kind="layer")
 

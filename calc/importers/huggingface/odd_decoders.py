@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calc.attention.cross import CrossAttention
 from calc.attention.differential import Differential
 from calc.attention.dynamic import DynamicMask
@@ -17,6 +15,7 @@ from calc.importers.huggingface.decoder import attention, decoder, depth, feed_f
 from calc.importers.huggingface.reader import Config
 from calc.masks import Causal, Mask, Window
 from calc.model import Layer, Model, Stack
+from calc.records import replace
 
 XIELU_NUMBERS = 4
 """What xIELU stores in each layer: two that are learned, beta and epsilon."""

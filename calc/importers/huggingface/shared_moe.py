@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from calc.attention import Attention
@@ -32,6 +31,7 @@ from calc.importers.huggingface.hybrid import mixed
 from calc.importers.huggingface.reader import Config
 from calc.masks import Causal, Mask
 from calc.model import Model
+from calc.records import replace
 
 SCALED_LAYER_NORM = NormSpec(kind="layer")
 

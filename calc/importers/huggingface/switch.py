@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calc.attention.cross import CrossAttention
 from calc.attention.gqa import GQA
 from calc.embedding import Embedding, Head
@@ -13,6 +11,7 @@ from calc.importers.huggingface.blocks import ACTIVATIONS, RMS, assemble, fold, 
 from calc.importers.huggingface.reader import Config
 from calc.masks import Causal, Full, Mask
 from calc.model import Encoder, Layer, Model, Stack
+from calc.records import replace
 
 
 def switch(config: Config) -> Model:

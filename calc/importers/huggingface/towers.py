@@ -6,7 +6,6 @@ here are those that the makers publish there.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final, Literal
 
 from calc.attention.gqa import GQA
@@ -28,6 +27,7 @@ from calc.modality.projector import Projector
 from calc.modality.resize import AnyRes, AspectTiles, Budget, Canvas, Dynamic, Longest, PanAndScan, Resize
 from calc.modality.tower import Sound, Tower
 from calc.model import Layer, Model, Stack
+from calc.records import replace
 
 NORM_RMS: Final = NormSpec(kind="rms")
 

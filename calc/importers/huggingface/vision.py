@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final, Literal
 
 from calc.attention.gqa import GQA
@@ -18,6 +17,7 @@ from calc.modality.projector import Projector
 from calc.modality.resize import Fixed, Resize
 from calc.modality.tower import Tower
 from calc.model import Layer, Model, Stack
+from calc.records import replace
 
 UNREAD: Final = (
     "projection_dim", "num_image_tokens", "encoder_stride", "qkv_bias", "vocab_size", "vision_feature_layer",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from calc.attention import Attention
 from calc.attention.mamba import Mamba
@@ -13,6 +12,7 @@ from calc.importers.huggingface.decoder import depth, key_value_heads, width
 from calc.importers.huggingface.mixers import RECURRENT, ZAMBA2, layer_kinds, mamba2, time_step_rank
 from calc.importers.huggingface.reader import Config
 from calc.model import Layer, Model
+from calc.records import replace
 
 HYBRID = "hybrid"
 

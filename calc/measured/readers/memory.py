@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -19,6 +18,7 @@ from calc.memory import Run, TrainingMemory, load_framework, memory_of
 from calc.memory.shape import bytes_of, place, shapes
 from calc.memory.training import untied
 from calc.parallel import Layout
+from calc.records import replace
 from calc.saved import Adapters, Keeping, Recompute
 from calc.units import GIB
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,6 +16,7 @@ from calc.measured.rows import Measurement, NotModelled, Prediction
 from calc.measured.setups import device_of
 from calc.measured.units import SECONDS, unit_of
 from calc.parallel import Layout
+from calc.records import replace
 from calc.training.answer import memory_for
 from calc.training.api import train
 from calc.training.practice import Practice, load_practice

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calc.attention.gqa import GQA
 from calc.embedding import Embedding, Head, NormSpec
 from calc.extras import AltUp, AltUpIn, AltUpOut, Extra, Laurel, LayerScale, PerLayerInput, PerLayerTable
 from calc.ffn.dense import DenseFFN
 from calc.masks import Window
 from calc.model import Layer, Model, Stack
+from calc.records import replace
 from calc.validate.samples import Sample
 
 RMS = NormSpec(kind="rms")

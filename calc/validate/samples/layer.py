@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calc.attention.gqa import GQA
 from calc.embedding import NormSpec
 from calc.ffn.dense import DenseFFN
 from calc.hyper import HyperConnection
 from calc.masks import Window
 from calc.model import Layer, Model, Stack
+from calc.records import replace
 from calc.validate.samples import Sample
 
 RMS, LAYER_NORM = NormSpec(kind="rms"), NormSpec(kind="layer", bias=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from calc.attention.gqa import GQA
 from calc.embedding import Embedding, NormSpec, Pooler
 from calc.ffn.dense import DenseFFN
@@ -15,6 +13,7 @@ from calc.modality.projector import Projector
 from calc.modality.resize import Fixed
 from calc.modality.tower import Sound, Tower
 from calc.model import Layer, Model, Stack
+from calc.records import replace
 from calc.validate.samples import Sample
 
 RMS, LAYER_NORM = NormSpec(kind="rms"), NormSpec(kind="layer", bias=True)
