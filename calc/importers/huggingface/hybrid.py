@@ -358,14 +358,21 @@ def bailing_hybrid(config: Config) -> Model:
     """Read Ling 2.5: Kimi delta attention with whole gate maps, latent attention with gates in every n-th layer."""
     n_layers = depth(config)
     kinds = layer_kinds(config, "layer_types", n_layers, every(config.size("layer_group_size", default=6)))
-    config.ignore("kda_safe_gate", "kda_lower_bound", "short_conv_kernel_size")
+    config.ignore("kda_safe_gate", "kda_lower_bound")
     without_mtp(config)
-    config.ignore("mtp_loss_scaling_factor", "head_dim")
+    config.ignore("mtp_loss_scaling_factor")
+    config.ignore("head_dim")
+
+    def own(key: str, usual: str) -> int:
+        """Return what the library writes for these layers, from the key that published files have instead."""
+        return config.size(key if config.states(key) else usual)
 
     def recurrent() -> KimiDelta:
-        taps = config.size("linear_conv_kernel_dim")
-        heads = config.size("linear_num_heads")
-        return KimiDelta(n_heads=heads, head_dim=config.size("linear_head_dim"), conv_kernel=taps)
+        return KimiDelta(
+            n_heads=own("linear_num_heads", "num_attention_heads"),
+            head_dim=own("linear_head_dim", "head_dim"),
+            conv_kernel=own("linear_conv_kernel_dim", "short_conv_kernel_size"),
+        )
 
     mixers = {FULL: lambda: MLA(**latent(config, output_gate="head")), RECURRENT: recurrent}
     return _delta_with_experts(config, kinds, mixers)
@@ -406,7 +413,7 @@ def _delta_with_experts(config: Config, kinds: list[str], mixers: Mapping[str, C
             **groups(config, "num_expert_group"),
         )
 
-    sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
+    sparse = sparse_layers(config, leading(config, "first_k_dense_replace", default=1))
     ffns = {True: routed, False: lambda: network(config)}
     return mixed(config, kinds, mixers, ffns, sparse, max_context=config.optional_size("model_max_length"))
 

@@ -91,7 +91,7 @@ def _text_model(data: dict[str, Any], origin: str) -> Config:
 def _with_towers(model: Model, config: Config, data: dict[str, Any]) -> Model:
     """Return the model with the encoders that the file describes; a note says which of them are not read."""
     model_type = str(data["model_type"])
-    if config.data is data and model_type not in TOWERS:
+    if model_type in FAMILIES and model_type not in TOWERS:
         return model
     given = [key for key in _ELSEWHERE if data.get(key) is not None]
     add = towers(model_type)

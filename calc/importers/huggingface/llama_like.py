@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from calc.embedding import Embedding, Head, NormSpec
 from calc.importers.huggingface.blocks import LAYER_NORM, tied
-from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, local_layers, masks
+from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, local_layers, masks, width
 from calc.importers.huggingface.reader import Config
 from calc.masks import Mask
 from calc.model import Model
@@ -86,8 +86,11 @@ def smollm3(config: Config) -> Model:
 
 
 def helium(config: Config) -> Model:
-    """Read Helium: the output projection never has a bias."""
-    return decoder(config, attention(config, o_bias=False), feed_forward(config))
+    """Read Helium: the output projection is square and never has a bias."""
+    mixer = attention(config, o_bias=False)
+    if mixer.n_heads * mixer.head_dim != width(config):
+        raise config.error("num_attention_heads · head_dim is not hidden_size, which is not supported for helium")
+    return decoder(config, mixer, feed_forward(config))
 
 
 def glm(config: Config) -> Model:

@@ -273,5 +273,6 @@ def aria_text(config: Config) -> Model:
     """Read Aria's text model: shared experts as wide as the routed ones."""
     inner = config.size("intermediate_size")
     shared = config.count("moe_num_shared_experts") * inner
-    moe = experts(config, d_expert=inner, shared=shared, scores_of="chosen")
+    bias = bool(shared) and config.flag("mlp_bias", default=False)
+    moe = experts(config, d_expert=inner, shared=shared, shared_bias=bias, scores_of="chosen")
     return sparse_decoder(config, attention(config), moe)
