@@ -62,6 +62,84 @@ MIMO = {
     "num_nextn_predict_layers": 1,
 }  # fmt: skip
 
+GROK = {
+    "model_type": "grok-1", **sizes(6144, 32_768, 64, 48, 131_072, 8), "num_experts": 8, "num_experts_per_tok": 2,
+    "attn_output_multiplier": 0.088, "embedding_multiplier_scale": 78.4, "output_multiplier_scale": 0.577,
+    "max_attn_value": 30.0, "tie_word_embeddings": True, "max_position_embeddings": 8192,
+}  # fmt: skip
+GROK_2 = {
+    "model_type": "git", "architectures": ["Grok1ForCausalLM"], **sizes(8192, 32_768, 64, 64, 131_072, 8),
+    "head_dim": 128, "num_local_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16_384,
+    "residual_moe": True, "embedding_multiplier_scale": 90.5, "output_multiplier_scale": 0.5,
+    "final_logit_softcapping": 50, "attn_logit_softcapping": 30.0, "router_logit_softcapping": 30.0,
+}  # fmt: skip
+HUNYUAN = {
+    "model_type": "hunyuan", **sizes(6400, 18_304, 64, 80, 129_024, 8), "use_cla": True, "cla_share_factor": 2,
+    "num_experts": 16, "moe_topk": 1, "num_shared_expert": 1, "use_mixed_mlp_moe": True, "use_qk_norm": True,
+    "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False,
+}  # fmt: skip
+FALCON = {
+    "alibi": False, "apply_residual_connection_post_layernorm": False, "bias": False, "parallel_attn": True,
+    "vocab_size": 65_024, "torch_dtype": "bfloat16",
+}  # fmt: skip
+FALCON_7B = {**FALCON, "model_type": "RefinedWebModel", "hidden_size": 4544, "n_head": 71, "n_layer": 32}
+FALCON_40B = {**FALCON, "model_type": "RefinedWeb", "hidden_size": 8192, "n_head": 128, "n_head_kv": 8, "n_layer": 60}
+OLMO = {
+    "model_type": "hf_olmo", "d_model": 4096, "n_heads": 32, "n_layers": 32, "mlp_hidden_size": 22_016,
+    "embedding_size": 50_304, "vocab_size": 50_280, "weight_tying": False, "layer_norm_type": "default", "rope": True,
+    "block_type": "sequential", "activation_type": "swiglu", "include_bias": False, "max_sequence_length": 2048,
+}  # fmt: skip
+STABLELM = {
+    "model_type": "stablelm_epoch", **sizes(2560, 6912, 32, 32, 50_304, 32), "rope_pct": 0.25, "norm_eps": 1e-5,
+}  # fmt: skip
+MULTIPLIERS = [0.5, 0.73, 0.97, 1.2, 1.43, 1.67, 1.9, 2.13, 2.37, 2.6, 2.83, 3.07, 3.3, 3.53, 3.77, 4.0]
+OPENELM = {
+    "model_type": "openelm", "model_dim": 1280, "head_dim": 64, "num_transformer_layers": 16, "vocab_size": 32_000,
+    "num_query_heads": [12] * 5 + [16] * 7 + [20] * 4, "num_kv_heads": [3] * 5 + [4] * 7 + [5] * 4,
+    "ffn_multipliers": MULTIPLIERS, "ffn_dim_divisor": 256, "ffn_with_glu": True, "normalize_qk_projections": True,
+    "share_input_output_layers": True, "activation_fn_name": "swish", "max_context_length": 2048,
+}  # fmt: skip
+JAIS = {
+    "model_type": "jais", "n_embd": 5120, "n_head": 40, "n_layer": 40, "n_inner": 13_653, "n_positions": 2048,
+    "vocab_size": 84_992, "activation_function": "swiglu", "position_embedding_type": "alibi",
+}  # fmt: skip
+XVERSE = {"model_type": "xverse", **sizes(8192, 22_016, 80, 64, 100_534)}
+SOLAR = {"model_type": "solar", **sizes(5120, 17_920, 64, 40, 32_128, 10), "bskcn_1": [12], "bskcn_tv": [0.9, 0.8]}
+KIMI_VL = {
+    "model_type": "kimi_vl", "vision_config": {"model_type": "moonvit"}, "text_config": {
+        **sizes(2048, 11_264, 27, 16, 163_840, 16), "q_lora_rank": None, "kv_lora_rank": 512, "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64, "v_head_dim": 128, "n_routed_experts": 64, "n_shared_experts": 2,
+        "num_experts_per_tok": 6, "moe_intermediate_size": 1408, "first_k_dense_replace": 1, "n_group": 1,
+        "topk_group": 1, "norm_topk_prob": True, "routed_scaling_factor": 2.446,
+    },
+}  # fmt: skip
+VL2_TINY = {
+    "model_type": "deepseek_vl_v2", "language_config": {
+        "model_type": "deepseek_v2", **sizes(1280, 6848, 12, 10, 129_280, 10), "use_mla": False, "kv_lora_rank": None,
+        "q_lora_rank": None, "qk_nope_head_dim": 0, "qk_rope_head_dim": 0, "v_head_dim": 0, "n_routed_experts": 64,
+        "n_shared_experts": 2, "num_experts_per_tok": 6, "moe_intermediate_size": 896, "first_k_dense_replace": 1,
+        "topk_method": "greedy", "n_group": 1, "topk_group": 1, "lm_head": True, "rm_head": False,
+    },
+}  # fmt: skip
+
+
+def nemotron_block(group: int | None, factor: float | None) -> dict[str, Any]:
+    return {
+        "attention": {"n_heads_in_group": group, "no_op": group is None, "replace_with_linear": False},
+        "ffn": {"ffn_mult": factor, "no_op": factor is None, "replace_with_linear": False},
+    }
+
+
+_FACTORS = {5.25: 1, 1.3125: 10, 1.0: 8, 0.5: 6, 2.625: 5, 3.28125: 1}
+NEMOTRON = {
+    "model_type": "nemotron-nas", **sizes(8192, 0, 80, 64, 128_256), "intermediate_size": None,
+    "num_key_value_heads": None, "attention_bias": False, "mlp_bias": False, "block_configs": [
+        nemotron_block(8, 2.625), *[nemotron_block(8, 5.25)] * 48,
+        *[nemotron_block(None, factor) for factor, times in _FACTORS.items() for _ in range(times)],
+    ],
+}  # fmt: skip
+"""The layers of nvidia/Llama-3_3-Nemotron-Super-49B-v1, not in their order."""
+
 COUNTS: list[tuple[str, dict[str, Any], int]] = [
     ("internlm/internlm2-7b", INTERNLM, 7_737_708_544),
     # README.md of baichuan-inc/Baichuan-13B-Base states both
@@ -73,10 +151,44 @@ COUNTS: list[tuple[str, dict[str, Any], int]] = [
     ("THUDM/chatglm2-6b", {**GLM, "num_layers": 28, "padded_vocab_size": 65_024}, 6_243_584_000),
     ("THUDM/glm-4-9b", {**GLM, "num_layers": 40, "padded_vocab_size": 151_552}, 9_399_951_360),
     ("deepseek-ai/deepseek-moe-16b-base", DEEPSEEK, 16_375_728_128),
+    ("nvidia/Llama-3_3-Nemotron-Super-49B-v1", NEMOTRON, 49_867_145_216),
+    ("apple/OpenELM-270M", OPENELM, 271_527_168),
+    ("stabilityai/stablelm-3b-4e1t", STABLELM, 2_795_443_200),
+    ("allenai/OLMo-7B", OLMO, 6_888_095_744),
+    ("tiiuae/falcon-7b before it had a class", FALCON_7B, 6_921_720_704),
+    ("tiiuae/falcon-40b before it had a class", FALCON_40B, 41_303_293_952),
     # modeling_bailing_moe_v2.py, bundled with NVIDIA-NeMo/Megatron-Bridge, on the meta device
     ("inclusionAI/Ling-mini-2.0", LING, 16_255_643_392),
 ]
 """Parameters in the safetensors files of the hub, or where a comment says so."""
+
+
+ROUNDED: list[tuple[str, dict[str, Any], float, float | None]] = [
+    # README.md of xai-org/grok-1: 314B, 25 % of the weights active
+    ("xai-org/grok-1", GROK, 314e9, None),
+    # README.md of xai-org/grok-2 states the size of the files, about 500 GB (of 1024³), two bytes each
+    ("xai-org/grok-2", GROK_2, 500 * 2**30 / 2, None),
+    # arXiv:2411.02265, abstract: 389B and 52B
+    ("tencent/Tencent-Hunyuan-Large", HUNYUAN, 389e9, 52e9),
+    # arXiv:2504.07491 §2: 16B and 2.8B of the language model
+    ("moonshotai/Kimi-VL-A3B-Instruct", KIMI_VL, 16e9, 2.8e9),
+    ("inceptionai/jais-13b", JAIS, 13e9, None),
+    ("xverse/XVERSE-65B", XVERSE, 66e9, None),
+    ("upstage/solar-pro-preview-instruct", SOLAR, 22e9, None),
+    # 3.4B on the hub, 0.43B of them in the image encoder
+    ("deepseek-ai/deepseek-vl2-tiny", VL2_TINY, 2.97e9, None),
+    ("openbmb/MiniCPM-MoE-8x2B", {**MINICPM, "num_experts": 8, "num_experts_per_tok": 2}, 13.6e9, None),
+]
+"""Rounded figures of the makers: parameters, and active ones."""
+
+
+@pytest.mark.parametrize(("data", "total", "active"), [row[1:] for row in ROUNDED], ids=[row[0] for row in ROUNDED])
+def test_rounded_parameters_of_published_models(data: dict[str, Any], total: float, active: float | None) -> None:
+    found = read(data)
+    params = found.model.params()
+    assert params.total == pytest.approx(total, rel=0.025)
+    assert params.active == pytest.approx(active or params.active, rel=0.05)
+    assert not [note for note in found.notes if note.startswith("not understood")]
 
 
 def read(data: dict[str, Any]) -> Imported:
@@ -145,7 +257,7 @@ def test_minimax_m1_is_read_as_minimax_01() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({**MINICPM, "num_experts": 8}, "num_experts = 8 is not supported"),
+        ({**XVERSE, "num_experts": 8}, "num_experts = 8 is not supported"),
         ({**QWEN, "intermediate_size": 22_017}, "is not divisible"),
         ({**GLM, "num_layers": 2, "padded_vocab_size": 100, "rmsnorm": False}, "rmsnorm = false is not supported"),
         ({**GLM, "num_layers": 2, "padded_vocab_size": 100, "position_encoding_2d": True}, "is not supported"),

@@ -47,6 +47,21 @@ def _activation(config: Config) -> None:
         config.data = {**config.data, "hidden_act": "silu"}
 
 
+def plain(config: Config) -> Model:
+    """Read XVERSE, Skywork, Aquila, the first Yi and TeleChat 3: Llama, before or without its class."""
+    config.ignore(*HARMLESS)
+    _activation(config)
+    config.refuse("num_experts", 0)
+    return decoder(config, attention(config), feed_forward(config), head=_head(config))
+
+
+def solar(config: Config) -> Model:
+    """Read Solar Pro: Llama with further residual connections, which are fixed sums of two layers' outputs."""
+    config.ignore("bskcn_1", "bskcn_2", "bskcn_3", "bskcn_4", "bskcn_tv", "sliding_window")
+    config.note("sums of the outputs of far layers are not counted")
+    return plain(config)
+
+
 def internlm(config: Config) -> Model:
     """Read InternLM 1 and 2: Llama, with one key for the biases of the whole attention."""
     config.ignore(*HARMLESS)
@@ -81,17 +96,20 @@ def orion(config: Config) -> Model:
 
 def minicpm(config: Config) -> Model:
     """Read MiniCPM 1, 2 and 4: Llama with constants on embedding, residuals and logits."""
-    config.ignore(*HARMLESS)
-    config.refuse("num_experts", 0)
-    config.refuse("sparse_config")
-    return decoder(
-        config,
-        attention(config),
-        feed_forward(config, bias=False),
-        residual_scaled=config.states("scale_depth"),
-        embedding=Embedding(scaled=factor(config, "scale_emb")),
-        head=_head(config, tied=True, scaled=config.size("dim_model_base", default=width(config)) != width(config)),
-    )
+    config.ignore(*HARMLESS, "mup_denominator")
+    if config.states("sparse_config"):
+        sparse = config.section("sparse_config")
+        sparse.ignore(*sparse.data)
+        config.note("sparse_config: attention is counted as full, as it is up to dense_len tokens")
+    around: dict[str, Any] = {
+        "residual_scaled": config.states("scale_depth"),
+        "embedding": Embedding(scaled=factor(config, "scale_emb")),
+        "head": _head(config, tied=True, scaled=config.size("dim_model_base", default=width(config)) != width(config)),
+    }
+    if config.count("num_experts", default=0):
+        moe = experts(config, d_expert=config.size("intermediate_size"), normalised=True)
+        return sparse_decoder(config, attention(config), moe, **around)
+    return decoder(config, attention(config), feed_forward(config, bias=False), **around)
 
 
 def qwen(config: Config) -> Model:
@@ -143,9 +161,14 @@ def chatglm(config: Config) -> Model:
     )
 
 
+_LATENT: Final = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+"""Keys that files of DeepSeek-V2's class set to nothing where they have no latents (DeepSeek-VL2, DeepSeek-OCR)."""
+
+
 def deepseek(config: Config) -> Model:
     """Read DeepSeek-MoE: Llama's attention; small experts beside shared ones, the first layers dense."""
-    config.ignore(*HARMLESS, "scoring_func")
+    config.ignore(*HARMLESS, "scoring_func", "lm_head", "rm_head", "topk_method", "n_group", "topk_group")
+    config.ignore("use_mla", *(key for key in _LATENT if config.data.get(key) in (None, 0)))
     step = config.size("moe_layer_freq", default=1)
     dense = leading(config, "first_k_dense_replace")
     sparse = sparse_layers(config, lambda index: dense(index) and index % step == 0)

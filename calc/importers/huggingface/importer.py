@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from calc.errors import ConfigError, SpecError, UnknownName
 from calc.importers.huggingface.reader import Config, class_defaults, shown
@@ -66,12 +66,16 @@ def from_config(data: dict[str, Any], *, name: str, origin: str) -> Imported:
 
 def _text_model(data: dict[str, Any], origin: str) -> Config:
     """Return the reader of the config, or of its text model where it wraps several."""
-    model_type = data.get("model_type")
+    model_type = _by_architecture(data) or data.get("model_type")
     if not isinstance(model_type, str):
         raise ConfigError(f"model_type is {'missing' if model_type is None else 'not a text'} ({origin})")
     if model_type in FAMILIES:
         return Config(data, model_type=model_type, origin=origin)
-    nested = next((key for key in ("text_config", "llm_config", "decoder") if isinstance(data.get(key), dict)), None)
+    if isinstance(data.get("thinker_config"), dict):
+        return _thinker(data, origin)
+    if model_type in ("minicpmv", "minicpmo") and "llm_config" not in data:
+        return _versioned(data, origin)
+    nested = next((key for key in _NESTED if isinstance(data.get(key), dict)), None)
     inner = data[nested] if nested else data
     text_type = inner.get("model_type") if nested else None
     text_type = TEXT_OF.get(model_type) if text_type is None else text_type
@@ -88,10 +92,58 @@ def _text_model(data: dict[str, Any], origin: str) -> Config:
     return config
 
 
+_NESTED = ("text_config", "llm_config", "language_config", "decoder")
+"""Where wrappers keep the keys of their text model."""
+
+
+_ARCHITECTURES: Final = {"Grok1ForCausalLM": "grok", "Grok1ModelForCausalLM": "grok"}
+"""Classes whose published files state the type of another model, or none."""
+
+
+def _by_architecture(data: dict[str, Any]) -> str | None:
+    """Return the type of a file whose class says more than its ``model_type``."""
+    names = data.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    return _ARCHITECTURES.get(name) if isinstance(name, str) else None
+
+
+def _thinker(data: dict[str, Any], origin: str) -> Config:
+    """Return the reader of the text model of the part that thinks, in models that also speak."""
+    inner = data["thinker_config"]
+    kind = inner.get("model_type") or f"{data['model_type']}_thinker"
+    outer = {key: data[key] for key in ("architectures", "torch_dtype", "dtype") if data.get(key) is not None}
+    config = _text_model({**outer, **inner, "model_type": kind}, origin)
+    config.note(f"the text model of {data['model_type']} alone: its encoders and its speech are not counted")
+    return config
+
+
+_MINICPM: Final = {"2.0": "minicpm", "2": "minicpm", "2.5": "llama", "2.6": "qwen2", "4.0": "llama", "4": "llama"}
+"""Text models of MiniCPM-V and -o by their version; from 4.5 on Qwen3."""
+
+
+def _versioned(data: dict[str, Any], origin: str) -> Config:
+    """Return the reader of a file that holds its text model's keys beside the others and says its version alone."""
+    version = str(data.get("version", "2.6"))
+    kind = "qwen3" if version in ("4.5", "4.6") else _MINICPM.get(version)
+    if kind is None:
+        raise ConfigError(f"version = {shown(version)} of {data['model_type']} is not known ({origin})")
+    config = Config(data, model_type=kind, origin=origin)
+    config.ignore(*_ELSEWHERE, *_BESIDE.split())
+    return config
+
+
+_BESIDE: Final = (
+    "version slice_config slice_mode query_num drop_vision_last_layer vision_batch_size batch_vision_input "
+    "use_image_id image_size patch_size audio_pool_step audio_chunk_length stream_input init_vision init_audio "
+    "init_tts tts_config batch_3d_resampler"
+)
+"""Keys of MiniCPM-V and -o that say nothing of their text model."""
+
+
 def _with_towers(model: Model, config: Config, data: dict[str, Any]) -> Model:
     """Return the model with the encoders that the file describes; a note says which of them are not read."""
-    model_type = str(data["model_type"])
-    if model_type in FAMILIES and model_type not in TOWERS:
+    model_type = _by_architecture(data) or str(data["model_type"])
+    if (model_type in FAMILIES and model_type not in TOWERS) or "thinker_config" in data:
         return model
     given = [key for key in _ELSEWHERE if data.get(key) is not None]
     add = towers(model_type)

@@ -11,6 +11,7 @@ from calc.attention.mla import MLA
 from calc.embedding import Embedding
 from calc.ffn.moe import MoE
 from calc.hyper import HyperConnection
+from calc.importers.huggingface.beside import deepseek
 from calc.importers.huggingface.blocks import RMS, assemble, fold
 from calc.importers.huggingface.decoder import depth, feed_forward, width
 from calc.importers.huggingface.experts import (
@@ -119,7 +120,9 @@ def _every(config: Config) -> None:
 
 
 def deepseek_v2(config: Config) -> Model:
-    """Read DeepSeek-V2: softmax scores, groups ranked by their best expert."""
+    """Read DeepSeek-V2: softmax scores, groups ranked by their best expert; files without latents say so."""
+    if not config.flag("use_mla", default=True):
+        return deepseek(config)
     _every(config)
     limited = config.text("topk_method", default="greedy") == "group_limited_greedy"
     limit = groups(config)
@@ -145,6 +148,20 @@ def deepseek_v3(config: Config) -> Model:
     mixer = MLA(**latent(config))
     model = _decoder(config, [(one, True) for one in sparse], lambda _: mixer, deepseek_experts(config))
     return with_mtp(config, model, stored=True)
+
+
+def mistral4(config: Config) -> Model:
+    """Read Mistral Small 4: latent attention, softmax scores."""
+    moe = experts(
+        config,
+        shared=shared_width(config, "n_shared_experts"),
+        normalised=config.flag("norm_topk_prob", default=True),
+        routed_scale=factor(config, "routed_scaling_factor"),
+        **groups(config),
+    )
+    sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
+    mixer = MLA(**latent(config))
+    return _decoder(config, [(one, True) for one in sparse], lambda _: mixer, moe)
 
 
 def sarvam_mla(config: Config) -> Model:

@@ -374,6 +374,76 @@ def mimo_v2(config: Config) -> Model:
     )
 
 
+def step3p5(config: Config) -> Model:
+    """Read Step 3.5 and 3.7 Flash: window layers with more heads, gated attention, the first layers dense.
+
+    Files repeat the kinds of layers for the modules that predict further tokens.
+    """
+    n_layers = depth(config)
+    config.data = {
+        **config.data,
+        "layer_types": (config.items("layer_types") or ["full_attention"] * n_layers)[:n_layers],
+    }
+    layers = masks(config, n_layers, config.optional_size("sliding_window"))
+    without_mtp(config)
+    config.ignore("swiglu_limits", "swiglu_limits_shared", "yarn_only_types", "partial_rotary_factors")
+    config.ignore("use_rope_layers", "sink", "zero_centered", "att_impl_type", "max_seq_len", "per_layer_config")
+    config.ignore(
+        "mtp_layer_types",
+        "mtp_mlp_layer_types",
+        "need_fp32_gate",
+        "use_moe_router_bias",
+        "moe_router_activation",
+        "use_mfa",
+        "use_moe",
+    )
+    config.ignore("use_head_wise_attn_gate", "use_qk_norm", "moe_every_n_layer", "moe_layer_offset", "use_im_start_end")
+    for key, only in (("use_head_wise_attn_gate", True), ("norm_expert_weight", True), ("use_moe_router_bias", True)):
+        if config.flag(key, default=only) is not only:
+            raise config.error(f"{config.path}{key} = false is not supported for {config.model_type}")
+    mixer = attention(config, qk_norm="rms", output_gate="head")
+    other = config.section("attention_other_setting")
+    other.ignore("attention_type", "num_attention_groups", "head_dim", "true_head_dim")
+    in_windows = config.optional_size("num_sliding_attention_heads") or other.size(
+        "num_attention_heads", default=mixer.n_heads
+    )
+    for key, same in (("num_attention_groups", mixer.n_kv_heads), ("head_dim", mixer.head_dim)):
+        if other.data.get(key, same) != same:
+            raise config.error(f"{config.path}attention_other_setting.{key} other than {same} is not supported")
+    named = _named_layers(config, n_layers)
+    moe = experts(
+        config,
+        shared=config.size("share_expert_dim", "share_expert_dims"),
+        **SIGMOID,
+        routed_scale=factor(config, "moe_router_scaling_factor"),
+    )
+    return sparse_decoder(
+        config,
+        mixer,
+        moe,
+        dense=lambda: network(config),
+        sparse=[index in named for index in range(n_layers)],
+        layer_masks=layers,
+        change=lambda mixer, mask: replace(mixer, n_heads=in_windows) if mask.kind == "window" else mixer,
+    )
+
+
+def _named_layers(config: Config, n_layers: int) -> set[int]:
+    """Return the layers with experts: of words, or of numbers in one text; all but the first three without either."""
+    kinds = config.items("mlp_layer_types")
+    listed = config.data.get("moe_layers_enum")
+    config.ignore("moe_layers_enum")
+    if kinds is not None:
+        return {index for index, kind in enumerate(kinds) if kind == "sparse"}
+    if listed is None:
+        return set(range(3, n_layers))
+    numbers = listed.split(",") if isinstance(listed, str) else listed
+    try:
+        return {int(one) for one in numbers if str(one).strip()}
+    except (TypeError, ValueError):
+        raise config.error(f"{config.path}moe_layers_enum is not a list of layers") from None
+
+
 def beam(config: Config) -> Model:
     """Read Beam: five window layers to one full and a full last one, gated attention, norms before and after."""
     last = depth(config) - 1
