@@ -14,6 +14,10 @@ def linear(form: str, rest: str = "bf16") -> str:
     return f"attention={form},ffn={form},vectors={rest},rest={rest}"
 
 
+def mlx(form: str) -> str:
+    return f"attention={form},ffn={form},router={form},embedding={form},head={form},vectors=bf16,rest=bf16"
+
+
 def compressed(**weights: Any) -> dict[str, Any]:
     """Return a file of compressed-tensors whose matrices all have one format."""
     group = {"targets": ["Linear"], "weights": {"symmetric": True, **weights}}
@@ -54,6 +58,21 @@ KNOWN: list[tuple[dict[str, Any], str]] = [
     ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, linear("int4-g128-sym")),
     ({"quant_method": "gptq", "bits": 8, "group_size": 128}, linear("int8-g128", "fp16")),
     ({"quant_method": "gptq", "bits": 4, "group_size": 32}, linear("int4-g32-packed", "fp16")),
+    ({"quant_method": "gptq", "bits": 3, "group_size": 128}, linear("int3-g128", "fp16")),
+    ({"quant_method": "gptq", "bits": 4, "group_size": -1}, linear("int4-channel-zero", "fp16")),
+    ({"quant_method": "gptq", "bits": 8, "group_size": -1}, linear("int8-channel-zero", "fp16")),
+    ({"quant_method": "gptq", "bits": 8, "group_size": 32}, linear("int8-g32", "fp16")),
+    # Intel/Qwen3-235B-A22B-Instruct-2507-int4-AutoRound
+    (
+        {"quant_method": "auto-round", "bits": 4, "group_size": 128, "packing_format": "auto_round:auto_gptq"},
+        "int4-linear",
+    ),
+    ({"quant_method": "eetq", "weights": "int8"}, linear("int8-channel", "fp16")),
+    ({"quant_method": "fp8", "weight_block_size": [1, 32], "scale_fmt": "ue8m0"}, linear("mxfp8")),
+    # mlx-community: tables are quantised like the other matrices
+    ({"bits": 4, "group_size": 64}, mlx("mlx4-g64")),
+    ({"bits": 6, "group_size": 64, "mode": "affine"}, mlx("mlx6-g64")),
+    ({"bits": 4, "group_size": 32, "mode": "mxfp4"}, mlx("mxfp4")),
     ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, "int8-linear"),
     (
         {"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig"}}},
@@ -84,7 +103,9 @@ def test_known_checkpoints(quantised: dict[str, Any], scheme: str) -> None:
         {},
         {"quant_method": "quark"},
         {"quant_method": "fp8", "weight_block_size": [64, 64]},
-        {"quant_method": "gptq", "bits": 3, "group_size": 128},
+        {"quant_method": "gptq", "bits": 5, "group_size": 128},
+        {"bits": 7, "group_size": 64},
+        {"bits": 4, "group_size": 64, "mode": "new"},
         {"quant_method": "awq", "bits": 4, "group_size": [128]},
         {"quant_method": "bitsandbytes", "load_in_4bit": True},
         {"quant_method": "compressed-tensors", "format": "pack-quantized"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+
 from calc.embedding import Embedding, Head
 from calc.ffn import FeedForward
 from calc.ffn.dense import DenseFFN

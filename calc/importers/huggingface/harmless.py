@@ -8,7 +8,7 @@ from typing import Final
 _NAMES: Final = """
     model_type architectures torch_dtype dtype _name_or_path transformers_version auto_map is_decoder use_cache
     _attn_implementation _attn_implementation_autoset attn_implementation _experts_implementation
-    quantization_config compression_config is_encoder_decoder
+    quantization quantization_config compression_config is_encoder_decoder
     chunk_size_feed_forward gradient_checkpointing return_dict output_attentions output_hidden_states pruned_heads
     torchscript tf_legacy_loss use_bfloat16 problem_type id2label label2id num_labels finetuning_task
     task_specific_params tokenizer_class prefix add_cross_attention cross_attention_hidden_size tie_encoder_decoder

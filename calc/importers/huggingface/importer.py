@@ -32,6 +32,11 @@ class Imported(Record):
     model: Model
     notes: tuple[str, ...]
 
+    def noting(self, text: str) -> Imported:
+        """Return it with one more thing to say."""
+        notes = (*self.notes, text)
+        return Imported(replace(self.model, notes=notes), notes)
+
 
 def from_config(data: dict[str, Any], *, name: str, origin: str) -> Imported:
     """Turn the object of a config.json into a model; ``origin`` says in messages where it came from.
@@ -188,7 +193,10 @@ def _unknown(model_type: str, origin: str) -> ConfigError:
 
 def _weights_dtype(config: Config, data: dict[str, Any], model: Model) -> str:
     """Return the format of the stored weights: the quantised one where it is known, else the stated one."""
-    quantised = data.get("quantization_config", config.data.get("quantization_config"))
+    both = [
+        where[key] for key in ("quantization_config", "quantization") for where in (data, config.data) if key in where
+    ]
+    quantised = next((one for one in both if one), None)
     if isinstance(quantised, dict):
         weights = weights_of(quantised, data.get("expert_dtype", config.data.get("expert_dtype")), model)
         if weights:

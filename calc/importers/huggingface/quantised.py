@@ -20,13 +20,22 @@ def scheme_of(quantised: Mapping[str, Any], expert_dtype: object = None) -> str 
         return "deepseek-v4-mxfp4" if _deepseek_v4(method, quantised, expert_dtype) else None
     if method in ("fp8", "fbgemm_fp8"):
         block = quantised.get("weight_block_size")
+        if block == [1, 32] and quantised.get("scale_fmt") == "ue8m0":
+            return _named("mxfp8")
         if block is None:
             return "fp8-linear" if method == "fp8" else _named("fp8-channel")
         return "deepseek-fp8" if block == [128, 128] else None
     if method == "mxfp4":
         return "gpt-oss-mxfp4"
-    if method in ("awq", "gptq"):
+    if method == "mxfp8":
+        return _named("mxfp8")
+    if method in ("awq", "gptq", "auto-round", "intel/auto-round"):
         return _grouped(quantised.get("bits", quantised.get("w_bit")), quantised.get("group_size"))
+    if method == "eetq":
+        return _named("int8-channel", "fp16")
+    if is_mlx(quantised):
+        form = _mlx_form(quantised)
+        return _EVERY_MATRIX.format(form=form) if form else None
     if method == "bitsandbytes":
         return _bitsandbytes(quantised)
     if method == "torchao":
@@ -37,6 +46,23 @@ def scheme_of(quantised: Mapping[str, Any], expert_dtype: object = None) -> str 
     if method == "compressed-tensors":
         return _compressed(quantised)
     return None
+
+
+_EVERY_MATRIX: Final = "attention={form},ffn={form},router={form},embedding={form},head={form},vectors=bf16,rest=bf16"
+
+
+def is_mlx(quantised: Mapping[str, Any]) -> bool:
+    """Tell whether it is MLX's: bits and groups of every matrix, tables included, and no method."""
+    return "quant_method" not in quantised and "bits" in quantised and "group_size" in quantised
+
+
+def _mlx_form(entry: Mapping[str, Any]) -> str | None:
+    """Return MLX's format of a model, or of a module that has one of its own."""
+    bits, group, mode = entry.get("bits"), entry.get("group_size"), entry.get("mode", "affine")
+    if mode == "affine":
+        form = f"mlx{bits}-g{group}"
+        return form if form in FORMATS else None
+    return {("mxfp4", 4, 32): "mxfp4", ("mxfp8", 8, 32): "mxfp8", ("nvfp4", 4, 16): "nvfp4"}.get((mode, bits, group))
 
 
 def _deepseek_v4(method: str, quantised: Mapping[str, Any], expert_dtype: object) -> bool:
@@ -77,10 +103,15 @@ ALGORITHMS: Final = {
 """Formats of ``quant_algo`` in ModelOpt's files."""
 
 _GROUPED: Final = {
+    (3, 128): "int3-g128",
+    (4, -1): "int4-channel-zero",
     (4, 128): "int4-g128",
     (4, 64): "int4-g64",
     (4, 32): "int4-g32-packed",
+    (8, -1): "int8-channel-zero",
     (8, 128): "int8-g128",
+    (8, 64): "int8-g64",
+    (8, 32): "int8-g32",
 }
 """Formats with a scale and a zero point for each group, by bits and the group's size."""
 
@@ -165,7 +196,15 @@ def apart(quantised: Mapping[str, Any]) -> list[tuple[str, list[str]]] | None:
     """
     found: dict[str, list[str]] = {}
     layers, groups = quantised.get("quantized_layers"), quantised.get("config_groups")
-    if isinstance(layers, Mapping):
+    if is_mlx(quantised):
+        base = {key: quantised.get(key) for key in ("bits", "group_size", "mode") if key in quantised}
+        for name, entry in quantised.items():
+            if isinstance(entry, Mapping):
+                form = _mlx_form({**base, **entry})
+                if form is None:
+                    return None
+                found.setdefault(form, []).append(str(name))
+    elif isinstance(layers, Mapping):
         for name, entry in layers.items():
             algorithm = entry.get("quant_algo") if isinstance(entry, Mapping) else entry
             form = ALGORITHMS.get(str(algorithm).upper())
@@ -193,6 +232,11 @@ def left_out(quantised: Mapping[str, Any]) -> list[str]:
     dynamic = quantised.get("dynamic")  # GPTQModel: "-:" before an expression leaves out
     if isinstance(dynamic, Mapping):
         found += [f"re:{str(name)[2:]}" for name in dynamic if str(name).startswith("-:")]
+    if is_mlx(quantised):
+        found += [str(name) for name, entry in quantised.items() if entry is False and "." in str(name)]
+    extra = quantised.get("extra_config")  # AutoRound: modules with bits of their own, of which 16 are none
+    if isinstance(extra, Mapping):
+        found += [str(name) for name, one in extra.items() if isinstance(one, Mapping) and one.get("bits") == 16]
     return found
 
 
