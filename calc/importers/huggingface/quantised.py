@@ -59,10 +59,13 @@ def is_mlx(quantised: Mapping[str, Any]) -> bool:
 def _mlx_form(entry: Mapping[str, Any]) -> str | None:
     """Return MLX's format of a model, or of a module that has one of its own."""
     bits, group, mode = entry.get("bits"), entry.get("group_size"), entry.get("mode", "affine")
+    if not isinstance(mode, str):
+        return None
     if mode == "affine":
         form = f"mlx{bits}-g{group}"
         return form if form in FORMATS else None
-    return {("mxfp4", 4, 32): "mxfp4", ("mxfp8", 8, 32): "mxfp8", ("nvfp4", 4, 16): "nvfp4"}.get((mode, bits, group))
+    others: dict[object, str] = {("mxfp4", 4, 32): "mxfp4", ("mxfp8", 8, 32): "mxfp8", ("nvfp4", 4, 16): "nvfp4"}
+    return others.get((mode, bits, group)) if isinstance(bits, int) and isinstance(group, int) else None
 
 
 def _deepseek_v4(method: str, quantised: Mapping[str, Any], expert_dtype: object) -> bool:
