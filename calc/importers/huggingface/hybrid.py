@@ -340,6 +340,9 @@ def kimi_linear(config: Config) -> Model:
     config.ignore("mla_use_nope", "head_dim", "moe_router_activation_func", "use_grouped_topk", "moe_layer_freq")
     config.ignore("topk_method")
     without_mtp(config)
+    inner.ignore("gate_lower_bound")
+    full_gate = inner.flag("use_full_rank_gate", default=False)
+    _residuals_over_depth(config, n_layers)
 
     def recurrent() -> KimiDelta:
         head_dim = _either(inner, "head_dim", config, "linear_head_dim")
@@ -347,11 +350,20 @@ def kimi_linear(config: Config) -> Model:
             n_heads=_either(inner, "num_heads", config, "linear_num_heads"),
             head_dim=head_dim,
             gate_rank=head_dim,
+            full_output_gate=full_gate,
             conv_kernel=_either(inner, "short_conv_kernel_size", config, "linear_conv_kernel_dim"),
         )
 
-    mixers = {FULL: lambda: MLA(**latent(config, rotary=False)), RECURRENT: recurrent}
+    gate = "element" if config.flag("mla_use_output_gate", default=False) else None
+    mixers = {FULL: lambda: MLA(**latent(config, rotary=False, output_gate=gate)), RECURRENT: recurrent}
     return _delta_with_experts(config, kinds, mixers)
+
+
+def _residuals_over_depth(config: Config, n_layers: int) -> None:
+    """Say what Kimi K3's residuals over depth would add: a vector and a norm for each part, and for the head."""
+    if config.states("attn_res_block_size"):
+        count = (4 * n_layers + 2) * width(config)
+        config.note(f"sums over the outputs of earlier blocks of layers are not counted: {count:,} parameters")
 
 
 def bailing_hybrid(config: Config) -> Model:
@@ -404,10 +416,15 @@ def _either(inner: Config, nested: str, config: Config, plain: str) -> int:
 
 
 def _delta_with_experts(config: Config, kinds: list[str], mixers: Mapping[str, Callable[[], Attention]]) -> Model:
+    config.ignore("activation_situ_beta", "activation_situ_linear_beta", "latent_moe_use_norm")
+    d_latent = config.optional_size("routed_expert_hidden_size")
+
     def routed() -> FeedForward:
         return experts(
             config,
             shared=shared_width(config, "num_shared_experts", "n_shared_experts"),
+            d_latent=d_latent,
+            latent_norm=d_latent is not None and config.flag("latent_moe_use_norm", default=False),
             **{**SIGMOID, "normalised": config.flag("moe_renormalize", "norm_topk_prob", default=True)},
             routed_scale=factor(config, "routed_scaling_factor"),
             **groups(config, "num_expert_group"),

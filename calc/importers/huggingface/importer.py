@@ -198,6 +198,9 @@ def _weights_dtype(config: Config, data: dict[str, Any], model: Model) -> str:
     ]
     quantised = next((one for one in both if one), None)
     if isinstance(quantised, dict):
+        if config.data.get("routed_expert_hidden_size") and isinstance(quantised.get("ignore"), list):
+            # Kimi K3's index has them whole, although its list does not name them
+            quantised = {**quantised, "ignore": [*quantised["ignore"], "re:.*routed_expert_(down|up)_proj.*"]}
         weights = weights_of(quantised, data.get("expert_dtype", config.data.get("expert_dtype")), model)
         if weights:
             for note in weights.notes:
