@@ -88,9 +88,36 @@ OLMO = {
     "model_type": "hf_olmo", "d_model": 4096, "n_heads": 32, "n_layers": 32, "mlp_hidden_size": 22_016,
     "embedding_size": 50_304, "vocab_size": 50_280, "weight_tying": False, "layer_norm_type": "default", "rope": True,
     "block_type": "sequential", "activation_type": "swiglu", "include_bias": False, "max_sequence_length": 2048,
+    "layer_norm_with_affine": False,
 }  # fmt: skip
 STABLELM = {
     "model_type": "stablelm_epoch", **sizes(2560, 6912, 32, 32, 50_304, 32), "rope_pct": 0.25, "norm_eps": 1e-5,
+}  # fmt: skip
+LLADA = {
+    "model_type": "llada", "d_model": 4096, "n_heads": 32, "n_kv_heads": 32, "n_layers": 32, "mlp_hidden_size": 12_288,
+    "embedding_size": 126_464, "vocab_size": 126_464, "weight_tying": False, "layer_norm_type": "rms", "rope": True,
+    "block_type": "llama", "activation_type": "silu", "layer_norm_with_affine": True, "mask_token_id": 126_336,
+}  # fmt: skip
+DREAM = {"model_type": "Dream", **sizes(3584, 18_944, 28, 28, 152_064, 4), "mask_token_id": 151_666}
+PHI_3_SMALL = {
+    "model_type": "phi3small", "hidden_size": 4096, "ff_intermediate_size": 14_336, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "num_hidden_layers": 32, "vocab_size": 100_352, "hidden_act": "gegelu",
+    "dense_attention_every_n_layers": 2, "mup_embedding_multiplier": 10.0, "mup_width_multiplier": 8.0,
+}  # fmt: skip
+SMALLTHINKER = {
+    "model_type": "smallthinker", **sizes(2560, 0, 52, 28, 151_936, 4), "intermediate_size": None, "head_dim": 128,
+    "moe_num_primary_experts": 64, "moe_num_active_primary_experts": 6, "moe_ffn_hidden_size": 768,
+    "moe_layer_layout": [1] * 52, "rope_layout": [0, 1, 1, 1] * 13, "sliding_window_layout": [0, 1, 1, 1] * 13,
+    "sliding_window_size": 4096, "moe_enable_early_router": True, "norm_topk_prob": True,
+}  # fmt: skip
+MOLMO = {
+    "model_type": "molmo", **sizes(3584, 37_888, 28, 28, 152_064, 4), "embedding_size": 152_064, "qkv_bias": True,
+    "attention_layer_norm": False, "layer_norm_type": "rms", "norm_after": False,
+}  # fmt: skip
+ERNIE_VL = {
+    "model_type": "ernie4_5_moe_vl", **sizes(2560, 12_288, 28, 20, 103_424, 4), "moe_num_experts": [64, 64],
+    "moe_intermediate_size": [1536, 512], "moe_k": 6, "moe_num_shared_experts": 2, "moe_layer_interval": 1,
+    "moe_layer_start_index": [1, 1], "moe_layer_end_index": [29, 28], "tie_word_embeddings": True, "use_bias": False,
 }  # fmt: skip
 MULTIPLIERS = [0.5, 0.73, 0.97, 1.2, 1.43, 1.67, 1.9, 2.13, 2.37, 2.6, 2.83, 3.07, 3.3, 3.53, 3.77, 4.0]
 OPENELM = {
@@ -153,6 +180,13 @@ COUNTS: list[tuple[str, dict[str, Any], int]] = [
     ("deepseek-ai/deepseek-moe-16b-base", DEEPSEEK, 16_375_728_128),
     ("nvidia/Llama-3_3-Nemotron-Super-49B-v1", NEMOTRON, 49_867_145_216),
     ("apple/OpenELM-270M", OPENELM, 271_527_168),
+    ("GSAI-ML/LLaDA-8B-Base", LLADA, 8_015_581_184),
+    ("Dream-org/Dream-v0-Base-7B", DREAM, 7_615_616_512),
+    ("microsoft/Phi-3-small-8k-instruct", PHI_3_SMALL, 7_392_272_384),
+    # Ernie4_5_VLMoeModel of transformers: 28,624,635,776 in its language model, less the experts for images
+    ("baidu/ERNIE-4.5-VL-28B-A3B", ERNIE_VL, 28_624_635_776 - 6_799_197_888),
+    # Qwen 2.5's 7,615,616,512, and 128 rows
+    ("allenai/Molmo-7B-D-0924", MOLMO, 7_615_616_512 + 128 * 3584),
     ("stabilityai/stablelm-3b-4e1t", STABLELM, 2_795_443_200),
     ("allenai/OLMo-7B", OLMO, 6_888_095_744),
     ("tiiuae/falcon-7b before it had a class", FALCON_7B, 6_921_720_704),
@@ -172,6 +206,8 @@ ROUNDED: list[tuple[str, dict[str, Any], float, float | None]] = [
     ("tencent/Tencent-Hunyuan-Large", HUNYUAN, 389e9, 52e9),
     # arXiv:2504.07491 §2: 16B and 2.8B of the language model
     ("moonshotai/Kimi-VL-A3B-Instruct", KIMI_VL, 16e9, 2.8e9),
+    # arXiv:2507.20984, abstract: 21B, 3B active
+    ("Tiiny/SmallThinker-21BA3B-Instruct", SMALLTHINKER, 21e9, None),
     ("inceptionai/jais-13b", JAIS, 13e9, None),
     ("xverse/XVERSE-65B", XVERSE, 66e9, None),
     ("upstage/solar-pro-preview-instruct", SOLAR, 22e9, None),

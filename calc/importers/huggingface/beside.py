@@ -8,8 +8,9 @@ from typing import Any, Final
 from calc.attention.gqa import GQA
 from calc.embedding import Embedding, Head
 from calc.ffn.dense import DenseFFN
+from calc.ffn.moe import MoE
 from calc.importers.huggingface.blocks import LAYER_NORM, RMS, assemble, fold
-from calc.importers.huggingface.decoder import attention, decoder, feed_forward, rotary_of, width
+from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, rotary_of, width
 from calc.importers.huggingface.experts import (
     experts,
     factor,
@@ -23,6 +24,7 @@ from calc.importers.huggingface.experts import (
 )
 from calc.importers.huggingface.llama_like import qwen2
 from calc.importers.huggingface.reader import Config
+from calc.masks import Causal, Window
 from calc.model import Layer, Model
 
 _HARMLESS: Final = """
@@ -60,6 +62,65 @@ def solar(config: Config) -> Model:
     config.ignore("bskcn_1", "bskcn_2", "bskcn_3", "bskcn_4", "bskcn_tv", "sliding_window")
     config.note("sums of the outputs of far layers are not counted")
     return plain(config)
+
+
+def pangu(config: Config) -> Model:
+    """Read openPangu Embedded: Llama, with one key for the biases of the whole attention."""
+    config.ignore(*HARMLESS)
+    bias = config.flag("bias", default=True)
+    mixer = attention(config, qkv_bias=bias, o_bias=bias)
+    return decoder(config, mixer, feed_forward(config, bias=False), head=_head(config))
+
+
+def phi3small(config: Config) -> Model:
+    """Read Phi-3-small: biases everywhere, layer norms; block-sparse layers, which are counted as full ones."""
+    config.ignore("blocksparse_homo_head_pattern", "blocksparse_block_size", "blocksparse_num_local_blocks")
+    config.ignore(
+        "blocksparse_vert_stride", "blocksparse_triton_kernel_block_size", "dummy_token_indices", "gegelu_limit"
+    )
+    config.ignore("gegelu_pad_to_256", "ff_dim_multiplier", "mup_use_scaling", "mup_width_multiplier")
+    config.ignore("mup_attn_multiplier", "reorder_and_upcast_attn", "pad_sequence_to_multiple_of_64")
+    if config.size("dense_attention_every_n_layers", default=1) != 1:
+        config.note("block-sparse layers are counted as full ones: attention's FLOPs are upper bounds")
+    if config.text("hidden_act", default="gegelu") != "gegelu":
+        raise config.error("hidden_act other than gegelu is not supported for phi3small")
+    mixer = attention(config, qkv_bias=True, o_bias=True)
+    ffn = DenseFFN(d_ff=config.size("ff_intermediate_size"), activation="quick_gelu", gated=True, bias=True)
+    mup = config.states("mup_embedding_multiplier")
+    config.ignore("mup_embedding_multiplier")
+    embedding, head = Embedding(scaled=mup), _head(config, tied=True, scaled=mup)
+    return decoder(config, mixer, ffn, norm=LAYER_NORM, embedding=embedding, head=head)
+
+
+def smallthinker(config: Config) -> Model:
+    """Read SmallThinker: experts with ReLU chosen before the attention; window layers are rotated, full ones not."""
+    n_layers = depth(config)
+    windows = config.items("sliding_window_layout", length=n_layers) or [0] * n_layers
+    rotated = config.items("rope_layout", length=n_layers) or [1] * n_layers
+    listed = config.items("moe_layer_layout", length=n_layers) or [1] * n_layers
+    config.ignore("moe_enable_early_router", "moe_enable_secondary_experts", "moe_secondary_expert_size", "hidden_act")
+    config.refuse("moe_enable_secondary_experts")
+    size = config.optional_size("sliding_window_size")
+    softmax = config.flag("moe_primary_router_apply_softmax", default=False)
+    moe = MoE(
+        n_experts=config.size("moe_num_primary_experts"),
+        n_active_experts=config.size("moe_num_active_primary_experts"),
+        d_expert=config.size("moe_ffn_hidden_size"),
+        activation="relu",
+        scoring="softmax" if softmax else "sigmoid",
+        scores_of="chosen",
+        normalised=config.flag("norm_topk_prob", default=True),
+    )
+    return sparse_decoder(
+        config,
+        attention(config, qkv_bias=False, o_bias=False),
+        moe,
+        dense=lambda: DenseFFN(d_ff=config.size("ffn_hidden_size"), activation="relu", gated=True),
+        sparse=[bool(one) for one in listed],
+        layer_masks=[Window(window=size) if one and size else Causal() for one in windows],
+        rotated=[bool(one) for one in rotated],
+        head=_head(config),
+    )
 
 
 def internlm(config: Config) -> Model:

@@ -21,6 +21,9 @@ _ELSEWHERE = (
     "vq_config",
     "code_predictor_config",
     "img_processor",
+    "audio_processor",
+    "speech_lora",
+    "vision_lora",
     "embd_layer",
 )
 
@@ -101,7 +104,11 @@ _NESTED = ("text_config", "llm_config", "language_config", "decoder")
 """Where wrappers keep the keys of their text model."""
 
 
-_ARCHITECTURES: Final = {"Grok1ForCausalLM": "grok", "Grok1ModelForCausalLM": "grok"}
+_ARCHITECTURES: Final = {
+    "Grok1ForCausalLM": "grok",
+    "Grok1ModelForCausalLM": "grok",
+    "DeepseekV4ForCausalLM": "deepseek_v4",
+}
 """Classes whose published files state the type of another model, or none."""
 
 

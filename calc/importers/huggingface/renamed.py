@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-from calc.embedding import Head
+from calc.embedding import Embedding, Head, NormSpec
 from calc.ffn.dense import DenseFFN
-from calc.importers.huggingface.blocks import LAYER_NORM, RMS, activation, assemble
+from calc.importers.huggingface.blocks import LAYER_NORM, activation, assemble
 from calc.importers.huggingface.decoder import attention, decoder, feed_forward
 from calc.importers.huggingface.gpt_like import falcon, heads, uniform
-from calc.importers.huggingface.llama_like import BARE_LAYER_NORM
 from calc.importers.huggingface.reader import Config
 from calc.model import Layer, Model
 
@@ -38,14 +37,24 @@ def stablelm_epoch(config: Config) -> Model:
 
 
 def hf_olmo(config: Config) -> Model:
-    """Read OLMo's first files: Llama with norms without parameters; one width for gate and up projection together."""
-    for key, only in (("block_type", "sequential"), ("activation_type", "swiglu")):
-        if config.text(key, default=only) != only:
-            raise config.error(f"{key} other than {only} is not supported for {config.model_type}")
+    """Read OLMo's first files: Llama with norms without parameters.
+
+    One width counts gate and up projection together, but where the activation is named without its gate.
+    """
+    single = config.text("activation_type", default="swiglu") == "silu"
+    for key, known in (("block_type", ("sequential", "llama")), ("activation_type", ("swiglu", "silu"))):
+        if config.text(key, default=known[0]) not in known:
+            raise config.error(f"{key} other than {known[0]} is not supported for {config.model_type}")
     kind = config.text("layer_norm_type", default="default")
     if kind not in ("default", "rms"):
         raise config.error(f"layer_norm_type = {kind[:20]!r} is not supported for {config.model_type}")
-    for key in ("include_bias", "alibi", "attention_layer_norm", "bias_for_layer_norm", "layer_norm_with_affine"):
+    for key in (
+        "include_bias",
+        "include_qkv_bias",
+        "alibi",
+        "attention_layer_norm",
+        "bias_for_layer_norm",
+    ):
         config.refuse(key)
     if not config.flag("rope", default=True):
         raise config.error("rope = false is not supported for hf_olmo")
@@ -57,10 +66,13 @@ def hf_olmo(config: Config) -> Model:
     mixer = heads(config, d_model, n_heads, n_kv_heads=config.size("n_kv_heads", default=1 if shared else n_heads))
     ratio = config.number("mlp_ratio", default=4)
     inner = config.size("mlp_hidden_size", default=int(ratio * d_model))
-    norm = BARE_LAYER_NORM if kind == "default" else RMS
+    affine = config.flag("layer_norm_with_affine", default=True)
+    norm = NormSpec(kind="rms" if kind == "rms" else "layer", scale=affine)
     layer = Layer(
         attention=replace(mixer, rotary_dim=mixer.head_dim),
-        ffn=DenseFFN(d_ff=config.divided(inner, "mlp_hidden_size", 2, "2"), activation="silu", gated=True),
+        ffn=DenseFFN(
+            d_ff=inner if single else config.divided(inner, "mlp_hidden_size", 2, "2"), activation="silu", gated=True
+        ),
         norm=norm,
     )
     return assemble(
@@ -73,6 +85,41 @@ def hf_olmo(config: Config) -> Model:
         vocab_size=config.optional_size("embedding_size") or config.size("vocab_size"),
         max_context=config.optional_size("max_sequence_length"),
     )
+
+
+def molmo(config: Config) -> Model:
+    """Read the text model of Molmo: Qwen 2's or OLMo's layers, and rows for its image tokens in the embedding alone."""
+    config.note("the text model of molmo alone: its image encoder is not counted")
+    config.ignore(
+        "hidden_act",
+        "use_position_ids",
+        "use_cache",
+        "weight_tying",
+        "vision_config",
+        "layer_norm_eps",
+        "embedding_size",
+    )
+    if config.text("layer_norm_type", default="rms") != "rms":
+        raise config.error("layer_norm_type other than rms is not supported for molmo")
+    norm: Literal["rms"] | None = "rms" if config.flag("attention_layer_norm", default=False) else None
+    mixer = attention(
+        config,
+        qkv_bias=config.flag("qkv_bias", default=False),
+        o_bias=False,
+        qk_norm=norm,
+        qk_norm_over="all_heads",
+    )
+    inner = config.divided(config.size("intermediate_size"), "intermediate_size", 2, "2")
+    rows = config.optional_size("embedding_size") or config.size("vocab_size")
+    model = decoder(
+        config,
+        mixer,
+        DenseFFN(d_ff=inner, activation="silu", gated=True),
+        placement="post" if config.flag("norm_after", default=False) else "pre",
+        embedding=Embedding(n_rows=rows + config.count("additional_vocab_size", default=128)),
+        head=Head(tied=config.flag("tie_word_embeddings", "weight_tying", default=False)),
+    )
+    return replace(model, vocab_size=rows)
 
 
 def jais(config: Config) -> Model:

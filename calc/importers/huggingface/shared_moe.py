@@ -12,6 +12,7 @@ from calc.attention.msa import MSA
 from calc.embedding import Embedding, Head, NormSpec
 from calc.ffn import FeedForward
 from calc.ffn.dense import DenseFFN
+from calc.ffn.moe import MoE
 from calc.importers.huggingface.blocks import RMS, tied
 from calc.importers.huggingface.decoder import attention, depth, masks
 from calc.importers.huggingface.experts import (
@@ -103,6 +104,29 @@ def ernie4_5_moe(config: Config) -> Model:
         sparse=sparse_layers(config, lambda index: (index + 1) % step == 0 and first <= index <= last),
         head=Head(tied=tied(config), bias=bias),
     )
+
+
+def ernie4_5_vl(config: Config) -> Model:
+    """Read the text model of ERNIE 4.5 VL: ERNIE 4.5 with further experts that only tokens of images use."""
+    pair = config.data.get("moe_intermediate_size", config.defaults.get("moe_intermediate_size")) or [1536, 512]
+    first = {
+        key: value[0]
+        for key, value in {**config.data, "moe_intermediate_size": pair}.items()
+        if key.startswith("moe_") and isinstance(value, list) and value
+    }
+    number = config.data.get("moe_num_experts", 64)
+    config.data = {**config.data, **first}
+    config.ignore("moe_use_aux_free", "moe_norm_min", "vision_config", "moe_multimodal_dispatch_use_allgather")
+    if not config.states("mlp_layer_types", "moe_layer_start_index"):
+        config.data = {**config.data, "moe_layer_start_index": 1}
+    model = ernie4_5_moe(config)
+    d_model, many = model.d_model, number[1] if isinstance(number, list) else config.size("moe_num_experts")
+    width = pair[1] if isinstance(pair, list) else pair
+    layers = sum(stack.repeat * sum(isinstance(layer.ffn, MoE) for layer in stack.layer) for stack in model.stack)
+    # their matrices, and a router's with its bias
+    left = layers * (many * 3 * d_model * width + many * (d_model + 1))
+    config.note(f"experts that only tokens of images use are not counted: {left:,} parameters")
+    return model
 
 
 def hy_v3(config: Config) -> Model:
