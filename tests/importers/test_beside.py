@@ -119,6 +119,20 @@ ERNIE_VL = {
     "moe_intermediate_size": [1536, 512], "moe_k": 6, "moe_num_shared_experts": 2, "moe_layer_interval": 1,
     "moe_layer_start_index": [1, 1], "moe_layer_end_index": [29, 28], "tie_word_embeddings": True, "use_bias": False,
 }  # fmt: skip
+MIMO_PRO = {
+    "model_type": "mimo_v2", "architectures": ["MiMoV2ForCausalLM"], "vocab_size": 152_576, "hidden_size": 6144,
+    "num_hidden_layers": 70, "num_attention_heads": 128, "num_key_value_heads": 8, "head_dim": 192, "v_head_dim": 128,
+    "swa_num_attention_heads": 128, "swa_num_key_value_heads": 8, "swa_head_dim": 192, "swa_v_head_dim": 128,
+    "partial_rotary_factor": 0.334, "sliding_window": 128, "sliding_window_size": 128, "intermediate_size": 16_384,
+    "hybrid_layer_pattern": [0, *[1] * 69], "moe_layer_freq": [0, *[1] * 69], "n_routed_experts": 384,
+    "num_experts_per_tok": 8, "moe_intermediate_size": 2048, "routed_scaling_factor": None, "scoring_func": "sigmoid",
+    "topk_method": "noaux_tc", "n_group": 1, "norm_topk_prob": True, "attention_value_scale": 0.612,
+    "add_swa_attention_sink_bias": True, "add_full_attention_sink_bias": False, "vision_config": {"depth": 24},
+    "quantization_config": {
+        "quant_method": "fp8", "weight_block_size": [128, 128], "store_dtype": "mxfp4", "mxfp4_block_size": 32,
+    },
+}  # fmt: skip
+"""Its kinds of layers are not in their order."""
 MULTIPLIERS = [0.5, 0.73, 0.97, 1.2, 1.43, 1.67, 1.9, 2.13, 2.37, 2.6, 2.83, 3.07, 3.3, 3.53, 3.77, 4.0]
 OPENELM = {
     "model_type": "openelm", "model_dim": 1280, "head_dim": 64, "num_transformer_layers": 16, "vocab_size": 32_000,
@@ -208,6 +222,8 @@ ROUNDED: list[tuple[str, dict[str, Any], float, float | None]] = [
     ("moonshotai/Kimi-VL-A3B-Instruct", KIMI_VL, 16e9, 2.8e9),
     # arXiv:2507.20984, abstract: 21B, 3B active
     ("Tiiny/SmallThinker-21BA3B-Instruct", SMALLTHINKER, 21e9, None),
+    # README.md of XiaomiMiMo/MiMo-V2.5-Pro: 1.02T, 42B active
+    ("XiaomiMiMo/MiMo-V2.5-Pro", MIMO_PRO, 1.02e12, 42e9),
     ("inceptionai/jais-13b", JAIS, 13e9, None),
     ("xverse/XVERSE-65B", XVERSE, 66e9, None),
     ("upstage/solar-pro-preview-instruct", SOLAR, 22e9, None),
@@ -303,3 +319,11 @@ def test_minimax_m1_is_read_as_minimax_01() -> None:
 def test_what_the_code_beside_has_and_we_do_not_is_refused(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(data)
+
+
+def test_mimo_stores_experts_in_four_bits_and_the_rest_in_blocks_of_eight() -> None:
+    found = read(MIMO_PRO)
+    assert found.model.weights_dtype.startswith("experts=mxfp4,attention=fp8-block128,ffn=fp8-block128")
+    assert found.notes == ("the text model of mimo_v2 alone: its vision parts are not counted",)
+    other = {**MIMO_PRO, "quantization_config": {**MIMO_PRO["quantization_config"], "store_dtype": "nvfp4"}}
+    assert any("unquantised format" in note for note in read(other).notes)

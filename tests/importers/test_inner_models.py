@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from calc.importers.huggingface import Imported, from_config
+from calc.importers.huggingface.registry import TIED_BY_EITHER
 from calc.model import Pass
 
 torch = pytest.importorskip("torch")
@@ -41,7 +42,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("qwen3_omni_moe_text", "Qwen3OmniMoeThinkerTextModel", {"rope_parameters": MROPE}),
     ("paddleocr_vl_text", "PaddleOCRTextModel", {"rope_parameters": MROPE, "use_bias": True}),
     ("ernie4_5_vl_moe_text", "Ernie4_5_VLMoeTextModel", {
-        "rope_parameters": {**MROPE, "mrope_section": [3, 3, 2]}, "moe_intermediate_size": [20, 12], "moe_num_experts": 8, "moe_k": 2,
+        "rope_parameters": {**MROPE, "mrope_section": [3, 3, 2]}, "moe_intermediate_size": [20, 12],
+        "moe_num_experts": 8, "moe_k": 2,
     }),
     ("granite4_vision_text", "Granite4VisionTextModel", {"attention_bias": True, "mlp_bias": True}),
     ("granite_docling_text", "GraniteDoclingTextModel", {"residual_multiplier": 0.5}),
@@ -101,3 +103,23 @@ def class_of(config: Any, name: str) -> Any:
     """Return a class from the module beside its configuration's."""
     beside = type(config).__module__.replace("configuration_", "modeling_")
     return getattr(import_module(beside), name)
+
+
+@pytest.mark.parametrize("kind", TIED_BY_EITHER)
+def test_a_head_is_tied_where_the_text_model_alone_says_so(kind: str) -> None:
+    made = transformers.CONFIG_MAPPING[kind]()
+    data = json.loads(made.to_json_string(use_diff=False))
+    data["text_config"] = {**data["text_config"], "num_hidden_layers": 1, "tie_word_embeddings": True}
+    data["tie_word_embeddings"] = False
+    for key in ("layer_types", "mlp_layer_types"):
+        data["text_config"].pop(key, None)
+    with torch.device("meta"):
+        theirs = transformers.AutoModelForImageTextToText.from_config(
+            type(made).from_dict(json.loads(json.dumps(data)))
+        )
+    shared = theirs.get_output_embeddings().weight is theirs.get_input_embeddings().weight
+    data.pop("vision_config")
+    head = read({**data, "architectures": [type(theirs).__name__]}).model.head
+    assert shared
+    assert head is not None
+    assert head.tied

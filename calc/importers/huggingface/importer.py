@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from calc.errors import ConfigError, SpecError, UnknownName
 from calc.importers.huggingface.reader import Config, class_defaults, shown
-from calc.importers.huggingface.registry import FAMILIES, TEXT_OF, TOWERS, adapter, near, towers
+from calc.importers.huggingface.registry import FAMILIES, TEXT_OF, TIED_BY_EITHER, TOWERS, adapter, near, towers
 from calc.importers.huggingface.weights import weights_of
 from calc.model import Model
 from calc.records import Record, record
@@ -91,7 +91,7 @@ def _text_model(data: dict[str, Any], origin: str) -> Config:
         raise _unknown(text_type if isinstance(text_type, str) else model_type, origin)
     config = Config(
         # a decoder ties its own tables: the wrapper's word is about the encoder's
-        inner if nested == "decoder" else _with_the_wrappers(inner, data, model_type),
+        inner if nested == "decoder" else _with_the_wrappers(inner, data, model_type, text_type),
         model_type=text_type,
         origin=origin,
         path=f"{nested}." if nested else "",
@@ -177,7 +177,7 @@ def _with_towers(model: Model, config: Config, data: dict[str, Any]) -> Model:
 _SECTION_OF = {"image": "vision", "audio": "audio"}
 
 
-def _with_the_wrappers(inner: dict[str, Any], data: dict[str, Any], model_type: str) -> dict[str, Any]:
+def _with_the_wrappers(inner: dict[str, Any], data: dict[str, Any], model_type: str, text_type: str) -> dict[str, Any]:
     """Return the text model's keys, with what the wrapper decides: whether the head is tied, and the format.
 
     A wrapper that says nothing of the tie has its class's default, unless its text model says something.
@@ -185,6 +185,9 @@ def _with_the_wrappers(inner: dict[str, Any], data: dict[str, Any], model_type: 
     outer = {key: data[key] for key in ("tie_word_embeddings", "torch_dtype", "dtype") if data.get(key) is not None}
     tie = class_defaults().get(model_type, {}).get("tie_word_embeddings")
     default = {} if tie is None else {"tie_word_embeddings": tie}
+    usual = class_defaults().get(text_type, {}).get("tie_word_embeddings")
+    if model_type in TIED_BY_EITHER and inner.get("tie_word_embeddings", usual) is True:
+        outer["tie_word_embeddings"] = True
     return {
         **default,
         **{key: value for key, value in inner.items() if value is not None or key not in default},

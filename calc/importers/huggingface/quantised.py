@@ -20,6 +20,10 @@ def scheme_of(quantised: Mapping[str, Any], expert_dtype: object = None) -> str 
         return "deepseek-v4-mxfp4" if _deepseek_v4(method, quantised, expert_dtype) else None
     if method in ("fp8", "fbgemm_fp8"):
         block = quantised.get("weight_block_size")
+        experts = quantised.get("store_dtype")  # MiMo: FP8 in blocks, experts in four bits
+        if experts is not None:
+            known = experts == "mxfp4" and quantised.get("mxfp4_block_size", 32) == 32 and block == [128, 128]
+            return f"experts=mxfp4,{_linear('fp8-block128', 'bf16')}" if known else None
         if block == [1, 32] and quantised.get("scale_fmt") == "ue8m0":
             return _named("mxfp8")
         if block is None:

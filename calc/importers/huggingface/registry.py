@@ -117,7 +117,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("moe:aria_text", "aria_text"),
     ("shared_moe:cohere2_moe", "cohere2_moe"),
     ("shared_moe:minimax_m3", "minimax_m3_vl_text minimax_m3"),
-    ("shared_moe:mimo_v2", "mimo_v2_flash"),
+    ("shared_moe:mimo_v2", "mimo_v2_flash mimo_v2"),
     ("shared_moe:beam", "beam"),
     ("mla:dense_mla", "youtu"),
     ("mla:minicpm3", "minicpm3"),
@@ -283,6 +283,13 @@ TEXT_OF: Final[dict[str, str]] = {
 }
 """Multimodal wrappers that may not say what their text model is: files without ``text_config.model_type``, and old
 files that hold the keys of the text model beside the others."""
+
+
+TIED_BY_EITHER: Final = (
+    "glm4v", "glm4v_moe", "glm_ocr", "llava", "llava_onevision", "minimax_m3_vl", "paddleocr_vl",
+    "qwen2_5_vl", "qwen2_vl", "video_llama_3",
+)  # fmt: skip
+"""Wrappers whose class ties the head where the file says so for the whole or for the text model."""
 
 
 def adapter(model_type: str) -> Callable[[Config], Model]:

@@ -351,7 +351,13 @@ def _selecting(config: Config, full: GQA) -> MSA:
 
 
 def mimo_v2(config: Config) -> Model:
-    """Read MiMo-V2-Flash: window layers with sinks and twice the key-value heads, values narrower than keys."""
+    """Read MiMo-V2 and V2.5: window layers with sinks and key-value heads of their own, values narrower than keys."""
+    if config.model_type == "mimo_v2":  # its files have the encoders' sections beside the keys of the text model
+        given = [key.removesuffix("_config") for key in ("vision_config", "audio_config") if config.data.get(key)]
+        if given:
+            config.note(f"the text model of mimo_v2 alone: its {' and '.join(given)} parts are not counted")
+        config.ignore("vision_config", "audio_config", "processor_config", "attention_projection_layout")
+        config.data = {"hidden_act": "silu", "tie_word_embeddings": False, **config.data}
     n_layers = depth(config)
     pattern = config.items("hybrid_layer_pattern", length=n_layers)
     listed = config.items("moe_layer_freq", length=n_layers)
