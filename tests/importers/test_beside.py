@@ -119,6 +119,12 @@ ERNIE_VL = {
     "moe_intermediate_size": [1536, 512], "moe_k": 6, "moe_num_shared_experts": 2, "moe_layer_interval": 1,
     "moe_layer_start_index": [1, 1], "moe_layer_end_index": [29, 28], "tie_word_embeddings": True, "use_bias": False,
 }  # fmt: skip
+RING = {
+    **{key: value for key, value in LING.items() if key not in ("max_position_embeddings", "num_nextn_predict_layers")},
+    "model_type": "bailing_moe_linear", "layer_group_size": 5, "group_norm_size": 4, "linear_silu": False,
+    "moe_shared_expert_intermediate_size": 512, "use_rmsnorm": True, "router_dtype": "fp32",
+}  # fmt: skip
+"""config.json of inclusionAI/Ring-mini-linear-2.0, whose sizes are Ling-mini-2.0's."""
 MIMO_PRO = {
     "model_type": "mimo_v2", "architectures": ["MiMoV2ForCausalLM"], "vocab_size": 152_576, "hidden_size": 6144,
     "num_hidden_layers": 70, "num_attention_heads": 128, "num_key_value_heads": 8, "head_dim": 192, "v_head_dim": 128,
@@ -222,6 +228,8 @@ ROUNDED: list[tuple[str, dict[str, Any], float, float | None]] = [
     ("moonshotai/Kimi-VL-A3B-Instruct", KIMI_VL, 16e9, 2.8e9),
     # arXiv:2507.20984, abstract: 21B, 3B active
     ("Tiiny/SmallThinker-21BA3B-Instruct", SMALLTHINKER, 21e9, None),
+    # README.md of inclusionAI/Ring-mini-linear-2.0: 16.4B, 1.6B active
+    ("inclusionAI/Ring-mini-linear-2.0", RING, 16.4e9, 1.6e9),
     # README.md of XiaomiMiMo/MiMo-V2.5-Pro: 1.02T, 42B active
     ("XiaomiMiMo/MiMo-V2.5-Pro", MIMO_PRO, 1.02e12, 42e9),
     ("inceptionai/jais-13b", JAIS, 13e9, None),
@@ -281,6 +289,15 @@ def test_layer_norms_and_linear_biases_tell_orion_and_the_large_baichuan_from_ll
     assert read(orion).model.params().total == llama + (2 * 40 + 1) * 5120  # a bias in every norm
     assert '"alibi"' not in repr(read(BAICHUAN).model.stack)
     assert "alibi" in repr(read(BAICHUAN_13B).model.stack)
+
+
+def test_ring_is_ling_with_lightning_attention_in_four_of_five_layers() -> None:
+    ring, ling = read(RING).model, read(LING).model
+    # 16 heads of keys and values in place of 4, a gate of their width, and a norm over all heads
+    more = 2 * 12 * 128 * 2048 + 2048 * 2048 + 2048
+    assert ring.params().total - ling.params().total == 16 * more
+    assert ring.cache(1).bytes == 4 * 2 * 4 * 128 * 2
+    assert ring.cache(1).state_bytes == 16 * 16 * 128 * 128 * 2
 
 
 def test_a_module_of_ling_that_predicts_a_token() -> None:

@@ -93,6 +93,8 @@ def test_a_language_model_alone(kind: str, name: str, changes: dict[str, Any]) -
         found = read(file)
         assert found.model.params().total == stored(theirs) - of_images
         assert not [note for note in found.notes if note.startswith("not understood")]
+    if any("multi-token" in note for note in found.notes):
+        return  # the same layers again
     ours = read(as_written).model
     ours = ours.in_form("naive") if "naive" in ours.forms() else ours
     flops = counted(theirs, input_ids=tokens(TOKENS), use_cache=False)

@@ -390,6 +390,52 @@ def bailing_hybrid(config: Config) -> Model:
     return _delta_with_experts(config, kinds, mixers)
 
 
+def ring_linear(config: Config) -> Model:
+    """Read Ring-linear 2.0: lightning attention, grouped-query attention in the last of so many layers; Ling's experts.
+
+    Source: modeling_bailing_moe_linear_v2.py of inclusionAI/Ring-mini-linear-2.0; arXiv:2510.19338.
+    """
+    n_layers, d_model = depth(config), width(config)
+    group = config.size("layer_group_size")
+    # what is left over after the last whole group is full attention too
+    kinds = [RECURRENT if (i + 1) % group and i < n_layers // group * group else FULL for i in range(n_layers)]
+    for key in ("use_bias", "use_qkv_bias", "linear_silu"):
+        config.refuse(key)
+    config.ignore("group_norm_size", "linear_mode", "linear_rope", "router_dtype", "use_rmsnorm", "rope_traditional")
+    config.ignore("norm_head", "norm_softmax", "embedding_dropout", "output_dropout", "moe_router_topk_scaling_factor")
+    normed = config.flag("use_qk_norm", default=False)
+    mixer = attention(config, qkv_bias=False, o_bias=False, qk_norm="rms" if normed else None)
+
+    def recurrent() -> Lightning:
+        heads = mixer.n_heads
+        each = config.divided(d_model, "hidden_size", heads, "num_attention_heads")
+        share = mixer.rotary_dim and each * mixer.rotary_dim // mixer.head_dim
+        return Lightning(n_heads=heads, head_dim=each, activated=False, qk_norm=normed, rotary_dim=share or None)
+
+    def routed() -> FeedForward:
+        shared = config.count("num_shared_experts", default=0)
+        own = config.size("moe_shared_expert_intermediate_size", default=config.size("moe_intermediate_size"))
+        return experts(
+            config,
+            shared=shared * own,
+            **{**SIGMOID, "normalised": config.flag("norm_topk_prob", default=True)},
+            routed_scale=factor(config, "routed_scaling_factor"),
+            **groups(config),
+        )
+
+    if not config.flag("moe_router_enable_expert_bias", default=True):
+        raise config.error("moe_router_enable_expert_bias = false is not supported for bailing_moe_linear")
+    if config.text("score_function", default="sigmoid") != "sigmoid":
+        raise config.error("score_function other than sigmoid is not supported for bailing_moe_linear")
+    sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
+    mixers: dict[str, Callable[[], Attention]] = {FULL: lambda: mixer, RECURRENT: recurrent}
+    ffns = {True: routed, False: lambda: network(config)}
+    head = Head(tied=config.flag("tie_word_embeddings", default=False))
+    model = mixed(config, kinds, mixers, ffns, sparse, head=head)
+    without_mtp(config)
+    return model
+
+
 def falcon_h1(config: Config) -> Model:
     """Read Falcon-H1: attention and Mamba-2 side by side in every layer, on one input."""
     config.ignore("mamba_expand", "mamba_norm_before_gate", "mamba_use_mlp")

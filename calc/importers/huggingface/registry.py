@@ -129,6 +129,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("deepseek_v4:deepseek_v4", "deepseek_v4"),
     ("mla:axk1", "axk1"),
     ("hybrid:bailing_hybrid", "bailing_hybrid"),
+    ("hybrid:ring_linear", "bailing_moe_linear bailing_moe_linear_v2"),
     ("hybrid:falcon_h1", "falcon_h1"),
     ("gemma_next:gemma3n", "gemma3n_text"),
     ("gemma_next:gemma4", "gemma4_text gemma4_unified_text"),
