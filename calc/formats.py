@@ -196,6 +196,9 @@ FORMATS: Final[dict[str, Format]] = {
         Format("int8-g128", 8, 128, 16 + 8, "GPTQ, arXiv:2210.17323, with 8 bits: fp16 scale, 8-bit zero"),
         Format("int8-g32-sym", 8, 32, 16, "as int4-g32-sym with 8 bits"),
         Format("int8-g128-sym", 8, 128, 16, "as int4-g128-sym with 8 bits"),
+        Format(
+            "int2-tensor", 2, tensor_bits=16, source="BitNet b1.58, arXiv:2504.12285: four a byte, a scale a matrix"
+        ),
         Format("int2-g32", 2, 32, 16 + 16, "KIVI, arXiv:2402.02750 §4.1"),
         # 4 + 8/64 + 32/(64 · 256) = 4.127 bits
         Format("nf4", 4, 64, 8, "QLoRA, arXiv:2305.14314 §3, double quantisation", outer=256, outer_bits=32, flat=True),

@@ -35,6 +35,10 @@ def scheme_of(quantised: Mapping[str, Any], expert_dtype: object = None) -> str 
         return _named("mxfp8")
     if method in ("awq", "gptq", "auto-round", "intel/auto-round"):
         return _grouped(quantised.get("bits", quantised.get("w_bit")), quantised.get("group_size"))
+    if method == "bitnet":
+        return _named("int2-tensor") if quantised.get("quantization_mode", "offline") == "offline" else None
+    if method == "quark":
+        return _quark(quantised)
     if method == "eetq":
         return _named("int8-channel", "fp16")
     if is_mlx(quantised):
@@ -70,6 +74,23 @@ def _mlx_form(entry: Mapping[str, Any]) -> str | None:
         return form if form in FORMATS else None
     others: dict[object, str] = {("mxfp4", 4, 32): "mxfp4", ("mxfp8", 8, 32): "mxfp8", ("nvfp4", 4, 16): "nvfp4"}
     return others.get((mode, bits, group)) if isinstance(bits, int) and isinstance(group, int) else None
+
+
+def _quark(quantised: Mapping[str, Any]) -> str | None:
+    """Return the scheme of AMD's Quark where all matrices have one format."""
+    every = quantised.get("global_quant_config")
+    weight = every.get("weight") if isinstance(every, Mapping) else None
+    apart = quantised.get("layer_quant_config") or quantised.get("layer_type_quant_config")
+    if not isinstance(weight, Mapping) or apart:
+        return None
+    form, group = str(weight.get("dtype")), weight.get("group_size")
+    shared = str(weight.get("qscheme"))
+    if form == "fp4" and group == 32 and shared == "per_group" and weight.get("scale_format") == "e8m0":
+        return _named("mxfp4")
+    if form == "fp8_e4m3":
+        known = {"per_tensor": "fp8-tensor", "per_channel": "fp8-channel"}.get(shared)
+        return _named(known) if known else None
+    return None
 
 
 def _deepseek_v4(method: str, quantised: Mapping[str, Any], expert_dtype: object) -> bool:
@@ -230,7 +251,14 @@ def apart(quantised: Mapping[str, Any]) -> list[tuple[str, list[str]]] | None:
     return list(found.items())
 
 
-_LISTS: Final = ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
+_LISTS: Final = (
+    "ignore",
+    "exclude",
+    "modules_to_not_convert",
+    "exclude_modules",
+    "ignored_layers",
+    "llm_int8_skip_modules",
+)
 
 
 def left_out(quantised: Mapping[str, Any]) -> list[str]:
