@@ -45,7 +45,8 @@ ALIASES = {
 }  # fmt: skip
 """Types of published files that transformers does not have: read as another type's, or proven in ``test_beside``."""
 PARTS = {
-    "qwen3_vl_moe_text", "qwen3_omni_moe_text", "glm4v_moe_text", "ernie4_5_vl_moe_text", "step3p5", "mistral4",
+    "qwen3_vl_moe_text", "qwen3_omni_moe_text", "glm4v_moe_text", "ernie4_5_vl_moe_text", "step3p5",
+    "mistral4", "hy_v4_vl_text",
 }  # fmt: skip
 """Text models that stand inside a multimodal one alone (``test_towers_oracle``, ``test_inner_models``)."""
 

@@ -50,6 +50,11 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("cosmos3_edge_text", "Cosmos3EdgeTextModel", {"rope_parameters": MROPE}),
     ("molmo2_text", "Molmo2TextModel", {}),
     ("molmo2_text", "Molmo2TextModel", {"qk_norm_type": "olmo", "norm_after": True, "attention_bias": True}),
+    ("hy_v4_vl_text", "HYV4VLTextModel", {
+        "num_key_value_heads": 4, "index_topk": 64, "index_head_dim": 8, "index_n_heads": 3, "hc_mult": 3, "n_group": 1,
+        "topk_group": 1, "rope_parameters": {**MROPE, "mrope_section": [1, 1, 1]},
+        "indexer_types": ["full", "full", "shared", "full", "shared"],
+    }),
     ("mistral4", "Mistral4Model", {"num_key_value_heads": 4, "first_k_dense_replace": 1}),
     ("step3p5", "Step3p7TextModel", {"layer_types": KINDS, "num_sliding_attention_heads": 6}),
     ("step3p5", "Step3p7TextModel", {
@@ -93,8 +98,9 @@ def test_a_language_model_alone(kind: str, name: str, changes: dict[str, Any]) -
         found = read(file)
         assert found.model.params().total == stored(theirs) - of_images
         assert not [note for note in found.notes if note.startswith("not understood")]
-    if any("multi-token" in note for note in found.notes):
-        return  # the same layers again
+    # the same layers again; and streams, of which the library's counter sees a part (``test_frontier_oracle``)
+    if any("multi-token" in note for note in found.notes) or "hc_mult" in data:
+        return
     ours = read(as_written).model
     ours = ours.in_form("naive") if "naive" in ours.forms() else ours
     flops = counted(theirs, input_ids=tokens(TOKENS), use_cache=False)

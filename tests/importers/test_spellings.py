@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -67,6 +68,8 @@ FILES: list[tuple[str, dict[str, Any]]] = [
         **SIZES, **LATENT, **EXPERTS, "num_experts": 8, "head_dim": 12, "short_conv_kernel_size": 3,
         "first_k_dense_replace": 2,
     }),
+    # an encoder of texts
+    ("gemma3_text", {**SIZES, "head_dim": 12, "sliding_window": 8, "use_bidirectional_attention": True}),
     # biases of shared experts
     ("deepseek_v2", {
         **SIZES, **LATENT, **EXPERTS, "n_routed_experts": 8, "n_shared_experts": 2, "first_k_dense_replace": 1,
@@ -112,3 +115,24 @@ def test_a_name_that_contradicts_the_one_of_the_class_is_named() -> None:
 def test_heads_that_do_not_fill_heliums_square_projection_are_refused() -> None:
     with pytest.raises(ConfigError, match="not supported for helium"):
         read({"model_type": "helium", **SIZES, "head_dim": 16})
+
+
+def test_embeddinggemma_keeps_nothing_and_is_as_large_as_its_model_card_says() -> None:
+    """308M with the two maps that sentence-transformers keeps apart: 2 · 768 · 3072."""
+    data = {
+        "model_type": "gemma3_text", "architectures": ["Gemma3TextModel"], "head_dim": 256, "hidden_size": 768,
+        "intermediate_size": 1152, "num_attention_heads": 3, "num_hidden_layers": 24, "num_key_value_heads": 1,
+        "sliding_window": 257, "use_bidirectional_attention": True, "vocab_size": 262_144, "torch_dtype": "float32",
+    }  # fmt: skip
+    found = read(data)
+    assert found.model.params().total == 302_863_104 == pytest.approx(308e6 - 2 * 768 * 3072, rel=2e-3)
+    assert found.model.cache(100).bytes == 0
+    assert any("upper bounds" in note for note in found.notes)
+
+
+def test_paligemma_says_that_its_text_model_sees_both_ways_and_its_wrapper_which_tokens() -> None:
+    data = json.loads(transformers.PaliGemmaConfig().to_json_string(use_diff=False))
+    assert data["text_config"]["use_bidirectional_attention"] is True
+    assert read(data).model.sees == "prompt"
+    with pytest.raises(ConfigError, match="use_bidirectional_attention = true is not supported"):
+        read({**data["text_config"], "model_type": "gemma"})

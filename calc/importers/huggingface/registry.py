@@ -135,7 +135,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("gemma_next:gemma4", "gemma4_text gemma4_unified_text"),
     ("switch:switch", "switch_transformers"),
     ("mla:longcat_flash", "longcat_flash"),
-    ("mla:hy_v4", "hy_v4"),
+    ("mla:hy_v4", "hy_v4 hy_v4_vl_text"),
     ("mla:dots3_note", "dots3_note_text"),
     ("zamba:zamba", "zamba"),
     ("zamba:zamba2", "zamba2"),
