@@ -185,6 +185,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("odd_decoders:apertus", "apertus"),
     ("odd_decoders:bitnet", "bitnet"),
     ("odd_decoders:modernbert_decoder", "modernbert-decoder"),
+    ("odd_decoders:modernbert", "modernbert"),
     ("odd_decoders:moshi", "moshi"),
     ("odd_decoders:mllama", "mllama_text_model"),
     ("odd_decoders:musicgen", "musicgen_decoder"),
