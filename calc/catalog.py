@@ -205,12 +205,18 @@ def import_config(path: Path, name: str | None = None) -> Imported:
         ConfigError: it needs something that the importer does not understand.
     """
     from calc.importers.huggingface import from_config
+    from calc.importers.huggingface.neighbours import with_quantisation
     from calc.importers.preset import to_toml
 
     path = path / "config.json" if path.is_dir() else path
     data = parse_json(read_text(path), str(path))
+    beside = ""
+    if isinstance(data, dict):
+        data, beside = with_quantisation(data, path, lambda file: parse_json(read_text(file), str(file)))
     try:
         imported = from_config(data, name=name or _config_name(path), origin=str(path))
+        if beside:
+            imported = imported.noting(f"{beside} beside it says how the weights are stored")
     except ArithmeticError as error:
         raise SpecError(f"{path} holds sizes that no model has: {error}") from None
     validate(tomllib.loads(to_toml(imported.model)), str(path))

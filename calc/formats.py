@@ -153,6 +153,13 @@ def _ggml() -> Iterator[Format]:
         yield Format(name, bits, group, 8 * size - bits * group, GGML)
 
 
+def _mlx() -> Iterator[Format]:
+    """Yield MLX's affine formats: a 16-bit scale and a 16-bit bias for each group."""
+    for bits in (2, 3, 4, 5, 6, 8):
+        for group in (32, 64, 128):
+            yield Format(f"mlx{bits}-g{group}", bits, group, 16 + 16, "mlx.core.quantize of MLX, affine mode")
+
+
 FORMATS: Final[dict[str, Format]] = {
     form.name: form
     for form in (
@@ -180,9 +187,17 @@ FORMATS: Final[dict[str, Format]] = {
         Format("int4-g64-sym", 4, 64, 16, "as int4-g32-sym in groups of 64"),
         Format("int4-g128-sym", 4, 128, 16, "as int4-g32-sym in groups of 128"),
         Format("int4-channel", 4, 0, 16, "compressed-tensors pack-quantized, strategy channel; 16-bit scale per row"),
+        Format("int4-channel-zero", 4, 0, 16 + 4, "as int4-g128 with one group a row"),
+        Format("int3-g128", 3, 128, 16 + 3, "as int4-g128 with 3 bits"),
+        Format("int8-channel-zero", 8, 0, 16 + 8, "as int8-g128 with one group a row"),
+        Format("int8-g32", 8, 32, 16 + 8, "as int8-g128 in groups of 32"),
+        Format("int8-g64", 8, 64, 16 + 8, "as int8-g128 in groups of 64"),
         Format("int8-g128", 8, 128, 16 + 8, "GPTQ, arXiv:2210.17323, with 8 bits: fp16 scale, 8-bit zero"),
         Format("int8-g32-sym", 8, 32, 16, "as int4-g32-sym with 8 bits"),
         Format("int8-g128-sym", 8, 128, 16, "as int4-g128-sym with 8 bits"),
+        Format(
+            "int2-tensor", 2, tensor_bits=16, source="BitNet b1.58, arXiv:2504.12285: four a byte, a scale a matrix"
+        ),
         Format("int2-g32", 2, 32, 16 + 16, "KIVI, arXiv:2402.02750 §4.1"),
         # 4 + 8/64 + 32/(64 · 256) = 4.127 bits
         Format("nf4", 4, 64, 8, "QLoRA, arXiv:2305.14314 §3, double quantisation", outer=256, outer_bits=32, flat=True),
@@ -192,6 +207,7 @@ FORMATS: Final[dict[str, Format]] = {
         Format("mxfp4", 4, 32, 8, OCP_MX),
         Format("nvfp4", 4, 16, 8, "NVIDIA, NVFP4: 16 elements, E4M3 scale, one fp32 per tensor", tensor_bits=32),
         *_ggml(),
+        *_mlx(),
         PackedLatent(
             "fp8-ds-mla", 8, 128, 32, "FlashMLA README, FP8 KV cache format; DeepSeek-V3.2-Exp: 656 bytes per token"
         ),

@@ -26,7 +26,7 @@ class KimiDelta(Recurrent):
     decode step 4·h·d_h²; decay and writing are elementwise.
 
     Source: Kimi Team 2025, arXiv:2510.26692 §3; ``KimiLinearDeltaAttention`` of transformers, its copies in GLM-5 Next
-    and, with full matrices, Ling's ``BailingHybridDeltaAttention``.
+    and, with full matrices, Ling's ``BailingHybridDeltaAttention``; modeling_kimi_linear.py of moonshotai/Kimi-K3.
 
     >>> KimiDelta(n_heads=32, head_dim=128, gate_rank=128).bind()["F"]
     128
@@ -38,6 +38,8 @@ class KimiDelta(Recurrent):
     head_dim: Positive
     gate_rank: Positive | None = None
     """Width between the two factors of each gate's map; None where it is one matrix (Ling)."""
+    full_output_gate: bool = False
+    """The output gate's map is one matrix though the decay's has two factors (Kimi K3)."""
     conv_kernel: Positive = 4
     chunk_size: Positive = 64
 
@@ -74,7 +76,7 @@ class KimiDelta(Recurrent):
 
     def _map(self, name: str, to: str) -> tuple[Einsum, ...]:
         """Return the map from the input to a gate, in two factors or as one matrix."""
-        if self.gate_rank is None:
+        if self.gate_rank is None or (name == "g" and self.full_output_gate):
             return (Einsum(f"{name}_proj", f"btd,d{to}->bt{to}", weight=f"d{to}"),)
         return (
             Einsum(f"{name}_a_proj", "btd,dF->btF", weight="dF"),

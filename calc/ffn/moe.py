@@ -106,6 +106,8 @@ class MoE(FeedForward):
     d_latent: Positive | None = None
     """Tokens are projected to this width before the experts and back after them (Nemotron-3)."""
     latent_bias: bool = False
+    latent_norm: bool = False
+    """An RMSNorm over the sum of the experts' results, before they are projected back (Kimi K3)."""
     output_bias: bool = False
     """One bias on the sum of the experts' results (JetMoE)."""
     branch_norms: bool = False
@@ -116,6 +118,8 @@ class MoE(FeedForward):
             raise SpecError(f"n_active_experts = {self.n_active_experts} is more than n_experts = {self.n_experts}")
         if self.shared_gate and self.d_shared is None:
             raise SpecError("shared_gate = true needs d_shared")
+        if (self.latent_bias or self.latent_norm) and self.d_latent is None:
+            raise SpecError("latent_bias and latent_norm need d_latent")
         if (self.clamped or self.up_offset) and not self.gated:
             raise SpecError("clamped and up_offset need gated = true")
         if self.capacity_factor is not None and not 0 < self.capacity_factor < float("inf"):
@@ -271,8 +275,11 @@ class MoE(FeedForward):
         else:
             yield Elementwise("combine", f"btj{width}", inputs=inputs, each=each, apart=("down_proj",))
         if self.d_latent:
-            bias = "d" if self.latent_bias else ""
-            yield Einsum("latent_up_proj", "btλ,λd->btd", inputs=("combine",), weight="λd", bias=bias)
+            bias, last = "d" if self.latent_bias else "", "combine"
+            if self.latent_norm:
+                last = "latent_norm"
+                yield Norm(last, "btλ", inputs=("combine",), kind="rms", weight="λ")
+            yield Einsum("latent_up_proj", "btλ,λd->btd", inputs=(last,), weight="λd", bias=bias)
         if self.branch_norms:
             last = "latent_up_proj" if self.d_latent else "combine"
             yield Norm("routed_post_norm", "btd", inputs=(last,), kind="rms", weight="d")

@@ -31,6 +31,11 @@ def _xielu(x: Tensor) -> Tensor:
     return 0.5 * x + torch.where(x > 0, 0.8 * x * x, 0.8 * (torch.expm1(x.clamp(max=-1e-6)) - x))
 
 
+def _situ(x: Tensor) -> Tensor:
+    # SituAndMul in modeling_kimi_linear.py of moonshotai/Kimi-K3, at its activation_situ_beta
+    return (4.0 * torch.tanh(x / 4.0)) * torch.sigmoid(x)
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": _identity,
     "relu": F.relu,
@@ -41,6 +46,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "xielu": _xielu,
+    "situ": _situ,
 }
 
 

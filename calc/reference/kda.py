@@ -28,7 +28,7 @@ class KimiDeltaTwin(DeltaTwin):
         self.b_proj = nn.Linear(d_model, spec.n_heads, bias=False)
         self.dt, self.decay = nn.Parameter(torch.rand(inner)), nn.Parameter(torch.rand(spec.n_heads))
         for name in ("f", "g"):
-            if spec.gate_rank is None:
+            if spec.gate_rank is None or (name == "g" and spec.full_output_gate):
                 self.add_module(f"{name}_proj", nn.Linear(d_model, inner, bias=False))
             else:
                 self.add_module(f"{name}_a_proj", nn.Linear(d_model, spec.gate_rank, bias=False))
@@ -62,7 +62,7 @@ class KimiDeltaTwin(DeltaTwin):
 
     def mapped(self, name: str, x: Tensor) -> Tensor:
         """Map the input to a gate, through a narrow layer where there is one."""
-        for step in (f"{name}_proj",) if self.spec.gate_rank is None else (f"{name}_a_proj", f"{name}_b_proj"):
+        for step in (f"{name}_proj",) if hasattr(self, f"{name}_proj") else (f"{name}_a_proj", f"{name}_b_proj"):
             with self.operation(step):
                 x = getattr(self, step)(x)
         return x

@@ -9,6 +9,7 @@ from torch.nn import functional
 from calc.attention.lightning import Lightning
 from calc.reference.base import Cache, Twin
 from calc.reference.recurrence import RMSNorm, before, by_head, ending, initial, keep, later_than, precise, stepping
+from calc.reference.rotary import rotate
 
 
 class LightningTwin(Twin):
@@ -24,6 +25,8 @@ class LightningTwin(Twin):
         self.q_proj = nn.Linear(d_model, inner, bias=False)
         self.k_proj = nn.Linear(d_model, inner, bias=False)
         self.v_proj = nn.Linear(d_model, inner, bias=False)
+        if spec.qk_norm:
+            self.q_norm, self.k_norm = RMSNorm(spec.head_dim), RMSNorm(spec.head_dim)
         self.norm = RMSNorm(inner)
         self.gate_proj = nn.Linear(d_model, inner, bias=False)
         self.o_proj = nn.Linear(inner, d_model, bias=False)
@@ -33,7 +36,9 @@ class LightningTwin(Twin):
     ) -> Tensor:
         """Mix x [b, t, d]."""
         heads, width = self.spec.n_heads, self.spec.head_dim
-        q, k, v = (self.activated(name, x) for name in ("q", "k", "v"))
+        start = cache.positions if cache else 0
+        positions = torch.arange(start, start + x.shape[1], device=x.device)
+        q, k, v = (self.projected(name, x, positions) for name in ("q", "k", "v"))
         state = before(cache, "recurrent")
         state = initial(q, x.shape[0], heads, width, width) if state is None else state
         slopes = 2.0 ** (-8 / heads * precise(torch.arange(1, heads + 1, device=x.device).to(q.dtype)))
@@ -49,12 +54,21 @@ class LightningTwin(Twin):
         with self.operation("o_proj"):
             return self.o_proj(y)
 
-    def activated(self, name: str, x: Tensor) -> Tensor:
+    def projected(self, name: str, x: Tensor, positions: Tensor) -> Tensor:
         """Return queries, keys or values [b, h, t, width]."""
+        spec = self.spec
         with self.operation(f"{name}_proj"):
-            y = getattr(self, f"{name}_proj")(x)
-        with self.operation(f"{name}_act"):
-            return by_head(functional.silu(y), self.spec.n_heads).transpose(1, 2)
+            y = by_head(getattr(self, f"{name}_proj")(x), spec.n_heads)
+        if spec.qk_norm and name != "v":
+            with self.operation(f"{name}_norm"):
+                y = getattr(self, f"{name}_norm")(y)
+        if spec.rotary_dim and name != "v":
+            with self.operation(f"{name}_rotary"):
+                y = rotate(y, positions, spec.rotary_dim)
+        if spec.activated:
+            with self.operation(f"{name}_act"):
+                y = functional.silu(y)
+        return y.transpose(1, 2)
 
     def blocks(self, q: Tensor, k: Tensor, v: Tensor, rate: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run the recurrence a block at a time; the last block is as long as what is left."""

@@ -44,6 +44,8 @@ class MoETwin(Twin):
         if spec.d_latent:
             self.latent_down_proj = nn.Linear(d_model, width, bias=spec.latent_bias)
             self.latent_up_proj = nn.Linear(width, d_model, bias=spec.latent_bias)
+            if spec.latent_norm:
+                self.latent_norm = RMSNorm(width)
         inner = {"bias": (spec.n_experts, spec.d_expert)} if spec.expert_bias else {}
         outer = {"bias": (spec.n_experts, width)} if spec.expert_bias else {}
         for name in ("gate_proj", "up_proj") if spec.gated else ("up_proj",):
@@ -204,6 +206,9 @@ class MoETwin(Twin):
             with self.operation("combine"):
                 leaving = leaving if spec.weighted == "input" else leaving * weights
                 result = result.index_add(0, rows, leaving.to(result.dtype))
+        if spec.latent_norm:
+            with self.operation("latent_norm"):
+                result = self.latent_norm(result)
         if spec.d_latent:
             with self.operation("latent_up_proj"):
                 result = self.latent_up_proj(result)

@@ -62,6 +62,131 @@ MIMO = {
     "num_nextn_predict_layers": 1,
 }  # fmt: skip
 
+GROK = {
+    "model_type": "grok-1", **sizes(6144, 32_768, 64, 48, 131_072, 8), "num_experts": 8, "num_experts_per_tok": 2,
+    "attn_output_multiplier": 0.088, "embedding_multiplier_scale": 78.4, "output_multiplier_scale": 0.577,
+    "max_attn_value": 30.0, "tie_word_embeddings": True, "max_position_embeddings": 8192,
+}  # fmt: skip
+GROK_2 = {
+    "model_type": "git", "architectures": ["Grok1ForCausalLM"], **sizes(8192, 32_768, 64, 64, 131_072, 8),
+    "head_dim": 128, "num_local_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16_384,
+    "residual_moe": True, "embedding_multiplier_scale": 90.5, "output_multiplier_scale": 0.5,
+    "final_logit_softcapping": 50, "attn_logit_softcapping": 30.0, "router_logit_softcapping": 30.0,
+}  # fmt: skip
+HUNYUAN = {
+    "model_type": "hunyuan", **sizes(6400, 18_304, 64, 80, 129_024, 8), "use_cla": True, "cla_share_factor": 2,
+    "num_experts": 16, "moe_topk": 1, "num_shared_expert": 1, "use_mixed_mlp_moe": True, "use_qk_norm": True,
+    "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False,
+}  # fmt: skip
+FALCON = {
+    "alibi": False, "apply_residual_connection_post_layernorm": False, "bias": False, "parallel_attn": True,
+    "vocab_size": 65_024, "torch_dtype": "bfloat16",
+}  # fmt: skip
+FALCON_7B = {**FALCON, "model_type": "RefinedWebModel", "hidden_size": 4544, "n_head": 71, "n_layer": 32}
+FALCON_40B = {**FALCON, "model_type": "RefinedWeb", "hidden_size": 8192, "n_head": 128, "n_head_kv": 8, "n_layer": 60}
+OLMO = {
+    "model_type": "hf_olmo", "d_model": 4096, "n_heads": 32, "n_layers": 32, "mlp_hidden_size": 22_016,
+    "embedding_size": 50_304, "vocab_size": 50_280, "weight_tying": False, "layer_norm_type": "default", "rope": True,
+    "block_type": "sequential", "activation_type": "swiglu", "include_bias": False, "max_sequence_length": 2048,
+    "layer_norm_with_affine": False,
+}  # fmt: skip
+STABLELM = {
+    "model_type": "stablelm_epoch", **sizes(2560, 6912, 32, 32, 50_304, 32), "rope_pct": 0.25, "norm_eps": 1e-5,
+}  # fmt: skip
+LLADA = {
+    "model_type": "llada", "d_model": 4096, "n_heads": 32, "n_kv_heads": 32, "n_layers": 32, "mlp_hidden_size": 12_288,
+    "embedding_size": 126_464, "vocab_size": 126_464, "weight_tying": False, "layer_norm_type": "rms", "rope": True,
+    "block_type": "llama", "activation_type": "silu", "layer_norm_with_affine": True, "mask_token_id": 126_336,
+}  # fmt: skip
+DREAM = {"model_type": "Dream", **sizes(3584, 18_944, 28, 28, 152_064, 4), "mask_token_id": 151_666}
+PHI_3_SMALL = {
+    "model_type": "phi3small", "hidden_size": 4096, "ff_intermediate_size": 14_336, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "num_hidden_layers": 32, "vocab_size": 100_352, "hidden_act": "gegelu",
+    "dense_attention_every_n_layers": 2, "mup_embedding_multiplier": 10.0, "mup_width_multiplier": 8.0,
+}  # fmt: skip
+SMALLTHINKER = {
+    "model_type": "smallthinker", **sizes(2560, 0, 52, 28, 151_936, 4), "intermediate_size": None, "head_dim": 128,
+    "moe_num_primary_experts": 64, "moe_num_active_primary_experts": 6, "moe_ffn_hidden_size": 768,
+    "moe_layer_layout": [1] * 52, "rope_layout": [0, 1, 1, 1] * 13, "sliding_window_layout": [0, 1, 1, 1] * 13,
+    "sliding_window_size": 4096, "moe_enable_early_router": True, "norm_topk_prob": True,
+}  # fmt: skip
+MOLMO = {
+    "model_type": "molmo", **sizes(3584, 37_888, 28, 28, 152_064, 4), "embedding_size": 152_064, "qkv_bias": True,
+    "attention_layer_norm": False, "layer_norm_type": "rms", "norm_after": False,
+}  # fmt: skip
+ERNIE_VL = {
+    "model_type": "ernie4_5_moe_vl", **sizes(2560, 12_288, 28, 20, 103_424, 4), "moe_num_experts": [64, 64],
+    "moe_intermediate_size": [1536, 512], "moe_k": 6, "moe_num_shared_experts": 2, "moe_layer_interval": 1,
+    "moe_layer_start_index": [1, 1], "moe_layer_end_index": [29, 28], "tie_word_embeddings": True, "use_bias": False,
+}  # fmt: skip
+RING = {
+    **{key: value for key, value in LING.items() if key not in ("max_position_embeddings", "num_nextn_predict_layers")},
+    "model_type": "bailing_moe_linear", "layer_group_size": 5, "group_norm_size": 4, "linear_silu": False,
+    "moe_shared_expert_intermediate_size": 512, "use_rmsnorm": True, "router_dtype": "fp32",
+}  # fmt: skip
+"""config.json of inclusionAI/Ring-mini-linear-2.0, whose sizes are Ling-mini-2.0's."""
+MIMO_PRO = {
+    "model_type": "mimo_v2", "architectures": ["MiMoV2ForCausalLM"], "vocab_size": 152_576, "hidden_size": 6144,
+    "num_hidden_layers": 70, "num_attention_heads": 128, "num_key_value_heads": 8, "head_dim": 192, "v_head_dim": 128,
+    "swa_num_attention_heads": 128, "swa_num_key_value_heads": 8, "swa_head_dim": 192, "swa_v_head_dim": 128,
+    "partial_rotary_factor": 0.334, "sliding_window": 128, "sliding_window_size": 128, "intermediate_size": 16_384,
+    "hybrid_layer_pattern": [0, *[1] * 69], "moe_layer_freq": [0, *[1] * 69], "n_routed_experts": 384,
+    "num_experts_per_tok": 8, "moe_intermediate_size": 2048, "routed_scaling_factor": None, "scoring_func": "sigmoid",
+    "topk_method": "noaux_tc", "n_group": 1, "norm_topk_prob": True, "attention_value_scale": 0.612,
+    "add_swa_attention_sink_bias": True, "add_full_attention_sink_bias": False, "vision_config": {"depth": 24},
+    "quantization_config": {
+        "quant_method": "fp8", "weight_block_size": [128, 128], "store_dtype": "mxfp4", "mxfp4_block_size": 32,
+    },
+}  # fmt: skip
+"""Its kinds of layers are not in their order."""
+MULTIPLIERS = [0.5, 0.73, 0.97, 1.2, 1.43, 1.67, 1.9, 2.13, 2.37, 2.6, 2.83, 3.07, 3.3, 3.53, 3.77, 4.0]
+OPENELM = {
+    "model_type": "openelm", "model_dim": 1280, "head_dim": 64, "num_transformer_layers": 16, "vocab_size": 32_000,
+    "num_query_heads": [12] * 5 + [16] * 7 + [20] * 4, "num_kv_heads": [3] * 5 + [4] * 7 + [5] * 4,
+    "ffn_multipliers": MULTIPLIERS, "ffn_dim_divisor": 256, "ffn_with_glu": True, "normalize_qk_projections": True,
+    "share_input_output_layers": True, "activation_fn_name": "swish", "max_context_length": 2048,
+}  # fmt: skip
+JAIS = {
+    "model_type": "jais", "n_embd": 5120, "n_head": 40, "n_layer": 40, "n_inner": 13_653, "n_positions": 2048,
+    "vocab_size": 84_992, "activation_function": "swiglu", "position_embedding_type": "alibi",
+}  # fmt: skip
+XVERSE = {"model_type": "xverse", **sizes(8192, 22_016, 80, 64, 100_534)}
+SOLAR = {"model_type": "solar", **sizes(5120, 17_920, 64, 40, 32_128, 10), "bskcn_1": [12], "bskcn_tv": [0.9, 0.8]}
+KIMI_VL = {
+    "model_type": "kimi_vl", "vision_config": {"model_type": "moonvit"}, "text_config": {
+        **sizes(2048, 11_264, 27, 16, 163_840, 16), "q_lora_rank": None, "kv_lora_rank": 512, "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64, "v_head_dim": 128, "n_routed_experts": 64, "n_shared_experts": 2,
+        "num_experts_per_tok": 6, "moe_intermediate_size": 1408, "first_k_dense_replace": 1, "n_group": 1,
+        "topk_group": 1, "norm_topk_prob": True, "routed_scaling_factor": 2.446,
+    },
+}  # fmt: skip
+VL2_TINY = {
+    "model_type": "deepseek_vl_v2", "language_config": {
+        "model_type": "deepseek_v2", **sizes(1280, 6848, 12, 10, 129_280, 10), "use_mla": False, "kv_lora_rank": None,
+        "q_lora_rank": None, "qk_nope_head_dim": 0, "qk_rope_head_dim": 0, "v_head_dim": 0, "n_routed_experts": 64,
+        "n_shared_experts": 2, "num_experts_per_tok": 6, "moe_intermediate_size": 896, "first_k_dense_replace": 1,
+        "topk_method": "greedy", "n_group": 1, "topk_group": 1, "lm_head": True, "rm_head": False,
+    },
+}  # fmt: skip
+
+
+def nemotron_block(group: int | None, factor: float | None) -> dict[str, Any]:
+    return {
+        "attention": {"n_heads_in_group": group, "no_op": group is None, "replace_with_linear": False},
+        "ffn": {"ffn_mult": factor, "no_op": factor is None, "replace_with_linear": False},
+    }
+
+
+_FACTORS = {5.25: 1, 1.3125: 10, 1.0: 8, 0.5: 6, 2.625: 5, 3.28125: 1}
+NEMOTRON = {
+    "model_type": "nemotron-nas", **sizes(8192, 0, 80, 64, 128_256), "intermediate_size": None,
+    "num_key_value_heads": None, "attention_bias": False, "mlp_bias": False, "block_configs": [
+        nemotron_block(8, 2.625), *[nemotron_block(8, 5.25)] * 48,
+        *[nemotron_block(None, factor) for factor, times in _FACTORS.items() for _ in range(times)],
+    ],
+}  # fmt: skip
+"""The layers of nvidia/Llama-3_3-Nemotron-Super-49B-v1, not in their order."""
+
 COUNTS: list[tuple[str, dict[str, Any], int]] = [
     ("internlm/internlm2-7b", INTERNLM, 7_737_708_544),
     # README.md of baichuan-inc/Baichuan-13B-Base states both
@@ -73,10 +198,57 @@ COUNTS: list[tuple[str, dict[str, Any], int]] = [
     ("THUDM/chatglm2-6b", {**GLM, "num_layers": 28, "padded_vocab_size": 65_024}, 6_243_584_000),
     ("THUDM/glm-4-9b", {**GLM, "num_layers": 40, "padded_vocab_size": 151_552}, 9_399_951_360),
     ("deepseek-ai/deepseek-moe-16b-base", DEEPSEEK, 16_375_728_128),
+    ("nvidia/Llama-3_3-Nemotron-Super-49B-v1", NEMOTRON, 49_867_145_216),
+    ("apple/OpenELM-270M", OPENELM, 271_527_168),
+    ("GSAI-ML/LLaDA-8B-Base", LLADA, 8_015_581_184),
+    ("Dream-org/Dream-v0-Base-7B", DREAM, 7_615_616_512),
+    ("microsoft/Phi-3-small-8k-instruct", PHI_3_SMALL, 7_392_272_384),
+    # Ernie4_5_VLMoeModel of transformers: 28,624,635,776 in its language model, less the experts for images
+    ("baidu/ERNIE-4.5-VL-28B-A3B", ERNIE_VL, 28_624_635_776 - 6_799_197_888),
+    # Qwen 2.5's 7,615,616,512, and 128 rows
+    ("allenai/Molmo-7B-D-0924", MOLMO, 7_615_616_512 + 128 * 3584),
+    ("stabilityai/stablelm-3b-4e1t", STABLELM, 2_795_443_200),
+    ("allenai/OLMo-7B", OLMO, 6_888_095_744),
+    ("tiiuae/falcon-7b before it had a class", FALCON_7B, 6_921_720_704),
+    ("tiiuae/falcon-40b before it had a class", FALCON_40B, 41_303_293_952),
     # modeling_bailing_moe_v2.py, bundled with NVIDIA-NeMo/Megatron-Bridge, on the meta device
     ("inclusionAI/Ling-mini-2.0", LING, 16_255_643_392),
 ]
 """Parameters in the safetensors files of the hub, or where a comment says so."""
+
+
+ROUNDED: list[tuple[str, dict[str, Any], float, float | None]] = [
+    # README.md of xai-org/grok-1: 314B, 25 % of the weights active
+    ("xai-org/grok-1", GROK, 314e9, None),
+    # README.md of xai-org/grok-2 states the size of the files, about 500 GB (of 1024³), two bytes each
+    ("xai-org/grok-2", GROK_2, 500 * 2**30 / 2, None),
+    # arXiv:2411.02265, abstract: 389B and 52B
+    ("tencent/Tencent-Hunyuan-Large", HUNYUAN, 389e9, 52e9),
+    # arXiv:2504.07491 §2: 16B and 2.8B of the language model
+    ("moonshotai/Kimi-VL-A3B-Instruct", KIMI_VL, 16e9, 2.8e9),
+    # arXiv:2507.20984, abstract: 21B, 3B active
+    ("Tiiny/SmallThinker-21BA3B-Instruct", SMALLTHINKER, 21e9, None),
+    # README.md of inclusionAI/Ring-mini-linear-2.0: 16.4B, 1.6B active
+    ("inclusionAI/Ring-mini-linear-2.0", RING, 16.4e9, 1.6e9),
+    # README.md of XiaomiMiMo/MiMo-V2.5-Pro: 1.02T, 42B active
+    ("XiaomiMiMo/MiMo-V2.5-Pro", MIMO_PRO, 1.02e12, 42e9),
+    ("inceptionai/jais-13b", JAIS, 13e9, None),
+    ("xverse/XVERSE-65B", XVERSE, 66e9, None),
+    ("upstage/solar-pro-preview-instruct", SOLAR, 22e9, None),
+    # 3.4B on the hub, 0.43B of them in the image encoder
+    ("deepseek-ai/deepseek-vl2-tiny", VL2_TINY, 2.97e9, None),
+    ("openbmb/MiniCPM-MoE-8x2B", {**MINICPM, "num_experts": 8, "num_experts_per_tok": 2}, 13.6e9, None),
+]
+"""Rounded figures of the makers: parameters, and active ones."""
+
+
+@pytest.mark.parametrize(("data", "total", "active"), [row[1:] for row in ROUNDED], ids=[row[0] for row in ROUNDED])
+def test_rounded_parameters_of_published_models(data: dict[str, Any], total: float, active: float | None) -> None:
+    found = read(data)
+    params = found.model.params()
+    assert params.total == pytest.approx(total, rel=0.025)
+    assert params.active == pytest.approx(active or params.active, rel=0.05)
+    assert not [note for note in found.notes if note.startswith("not understood")]
 
 
 def read(data: dict[str, Any]) -> Imported:
@@ -119,6 +291,15 @@ def test_layer_norms_and_linear_biases_tell_orion_and_the_large_baichuan_from_ll
     assert "alibi" in repr(read(BAICHUAN_13B).model.stack)
 
 
+def test_ring_is_ling_with_lightning_attention_in_four_of_five_layers() -> None:
+    ring, ling = read(RING).model, read(LING).model
+    # 16 heads of keys and values in place of 4, a gate of their width, and a norm over all heads
+    more = 2 * 12 * 128 * 2048 + 2048 * 2048 + 2048
+    assert ring.params().total - ling.params().total == 16 * more
+    assert ring.cache(1).bytes == 4 * 2 * 4 * 128 * 2
+    assert ring.cache(1).state_bytes == 16 * 16 * 128 * 128 * 2
+
+
 def test_a_module_of_ling_that_predicts_a_token() -> None:
     model = read({**LING, "num_nextn_predict_layers": 1}).model
     assert model.params().total + parameters(model.mtp_blocks()).total == 17_083_504_896  # the same code
@@ -145,7 +326,7 @@ def test_minimax_m1_is_read_as_minimax_01() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({**MINICPM, "num_experts": 8}, "num_experts = 8 is not supported"),
+        ({**XVERSE, "num_experts": 8}, "num_experts = 8 is not supported"),
         ({**QWEN, "intermediate_size": 22_017}, "is not divisible"),
         ({**GLM, "num_layers": 2, "padded_vocab_size": 100, "rmsnorm": False}, "rmsnorm = false is not supported"),
         ({**GLM, "num_layers": 2, "padded_vocab_size": 100, "position_encoding_2d": True}, "is not supported"),
@@ -155,3 +336,11 @@ def test_minimax_m1_is_read_as_minimax_01() -> None:
 def test_what_the_code_beside_has_and_we_do_not_is_refused(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read(data)
+
+
+def test_mimo_stores_experts_in_four_bits_and_the_rest_in_blocks_of_eight() -> None:
+    found = read(MIMO_PRO)
+    assert found.model.weights_dtype.startswith("experts=mxfp4,attention=fp8-block128,ffn=fp8-block128")
+    assert found.notes == ("the text model of mimo_v2 alone: its vision parts are not counted",)
+    other = {**MIMO_PRO, "quantization_config": {**MIMO_PRO["quantization_config"], "store_dtype": "nvfp4"}}
+    assert any("unquantised format" in note for note in read(other).notes)

@@ -130,3 +130,18 @@ def test_classifier_over_a_sequence(model_type: str) -> None:
     ours = whole.read(config, name).model
     assert ours.params().total == whole.stored(theirs)
     assert whole.prefill_flops(ours) == whole.counted(theirs, input_ids=whole.tokens())
+
+
+@pytest.mark.parametrize("name", ["ModernBertForMaskedLM", "ModernBertModel"])
+@pytest.mark.parametrize(
+    "more", [{}, {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False}]
+)
+def test_modernbert(name: str, more: dict[str, Any]) -> None:
+    config = transformers.ModernBertConfig(**SMALL, **more, cls_token_id=1, sep_token_id=2)
+    theirs = whole.built(config, name, "cpu")
+    ours = whole.read(config, name)
+    assert ours.model.params().total == whole.stored(theirs)
+    assert ours.model.cache(10).bytes == 0
+    # windows that all tokens fit in are full attention
+    assert whole.prefill_flops(ours.model) == whole.counted(theirs, input_ids=whole.tokens())
+    assert any("upper bounds" in note for note in ours.notes)

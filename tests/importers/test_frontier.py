@@ -251,3 +251,15 @@ def test_prediction_modules_of_unknown_structure_are_said_to_be_left_out(name: s
     found = from_config(changed(name, **changes), name=name, origin="config.json")
     assert found.model.mtp is None
     assert len([note for note in found.notes if "for multi-token prediction" in note and "not counted" in note]) == 1
+
+
+def test_kimi_k3_is_what_its_index_says() -> None:
+    """model.safetensors.index.json of moonshotai/Kimi-K3: 1,560,860,324,864 bytes, 0.9 GB of them in the encoder."""
+    found = from_config(read("kimi-k3"), name="kimi-k3", origin="config.json")
+    params = found.model.params()
+    left_out = 4 * 93 * 7168 + 2 * 7168
+    assert f"not counted: {left_out:,} parameters" in found.notes[0]
+    assert params.total + left_out == pytest.approx(2.78e12, rel=1e-3)
+    assert params.active == pytest.approx(104e9, rel=0.02)
+    assert found.model.cache(1).bytes == 24 * (512 + 64) * 2
+    assert found.model.weight_bytes() == pytest.approx(1_560_860_324_864 - 0.9e9, rel=1e-4)

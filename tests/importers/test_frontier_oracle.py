@@ -38,10 +38,16 @@ MODULES = (
     "moe", "shared_moe", "llama4", "mla", "deepseek_v4", "hybrid", "lfm", "recurrent", "gemma_next", "zamba",
 )  # fmt: skip
 OURS = sorted(kind for kind, target in FAMILIES.items() if target.partition(":")[0] in MODULES)
-ALIASES = {"kimi_k2", "minimax_text_01", "minimax_m1", "minimax_m3"}
-"""Types of published files that transformers does not have: they are read as another type's."""
-PARTS = {"qwen3_vl_moe_text"}
-"""Text models that are built inside a multimodal one alone (``test_towers_oracle``)."""
+ALIASES = {
+    "kimi_k2", "minimax_text_01", "minimax_m1", "minimax_m3", "mimo_v2", "ernie4_5_moe_vl", "bailing_moe_linear",
+    "bailing_moe_linear_v2",
+}  # fmt: skip
+"""Types of published files that transformers does not have: read as another type's, or proven in ``test_beside``."""
+PARTS = {
+    "qwen3_vl_moe_text", "qwen3_omni_moe_text", "glm4v_moe_text", "ernie4_5_vl_moe_text", "step3p5",
+    "mistral4", "hy_v4_vl_text",
+}  # fmt: skip
+"""Text models that stand inside a multimodal one alone (``test_towers_oracle``, ``test_inner_models``)."""
 
 BATCH, TOKENS, WINDOW = 2, 13, 7
 # the decode step after TOKENS ends a chunk of WINDOW: there a chunk sees what a window does, which is how it is cached

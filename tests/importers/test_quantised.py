@@ -14,6 +14,15 @@ def linear(form: str, rest: str = "bf16") -> str:
     return f"attention={form},ffn={form},vectors={rest},rest={rest}"
 
 
+def quark(**weight: Any) -> dict[str, Any]:
+    """Return a file of AMD's Quark whose matrices all have one format."""
+    return {"quant_method": "quark", "global_quant_config": {"weight": weight}, "exclude": ["lm_head"]}
+
+
+def mlx(form: str) -> str:
+    return f"attention={form},ffn={form},router={form},embedding={form},head={form},vectors=bf16,rest=bf16"
+
+
 def compressed(**weights: Any) -> dict[str, Any]:
     """Return a file of compressed-tensors whose matrices all have one format."""
     group = {"targets": ["Linear"], "weights": {"symmetric": True, **weights}}
@@ -54,6 +63,31 @@ KNOWN: list[tuple[dict[str, Any], str]] = [
     ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, linear("int4-g128-sym")),
     ({"quant_method": "gptq", "bits": 8, "group_size": 128}, linear("int8-g128", "fp16")),
     ({"quant_method": "gptq", "bits": 4, "group_size": 32}, linear("int4-g32-packed", "fp16")),
+    ({"quant_method": "gptq", "bits": 3, "group_size": 128}, linear("int3-g128", "fp16")),
+    ({"quant_method": "gptq", "bits": 4, "group_size": -1}, linear("int4-channel-zero", "fp16")),
+    ({"quant_method": "gptq", "bits": 8, "group_size": -1}, linear("int8-channel-zero", "fp16")),
+    ({"quant_method": "gptq", "bits": 8, "group_size": 32}, linear("int8-g32", "fp16")),
+    # Intel/Qwen3-235B-A22B-Instruct-2507-int4-AutoRound
+    (
+        {"quant_method": "auto-round", "bits": 4, "group_size": 128, "packing_format": "auto_round:auto_gptq"},
+        "int4-linear",
+    ),
+    # amd/Llama-3.3-70B-Instruct-MXFP4-Preview
+    (quark(dtype="fp4", qscheme="per_group", group_size=32, scale_format="e8m0"), linear("mxfp4")),
+    # amd/Llama-3.1-8B-Instruct-FP8-KV
+    (quark(dtype="fp8_e4m3", qscheme="per_tensor", group_size=None), "fp8-linear"),
+    (quark(dtype="fp8_e4m3", qscheme="per_channel"), linear("fp8-channel")),
+    # microsoft/bitnet-b1.58-2B-4T
+    (
+        {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline"},
+        linear("int2-tensor"),
+    ),
+    ({"quant_method": "eetq", "weights": "int8"}, linear("int8-channel", "fp16")),
+    ({"quant_method": "fp8", "weight_block_size": [1, 32], "scale_fmt": "ue8m0"}, linear("mxfp8")),
+    # mlx-community: tables are quantised like the other matrices
+    ({"bits": 4, "group_size": 64}, mlx("mlx4-g64")),
+    ({"bits": 6, "group_size": 64, "mode": "affine"}, mlx("mlx6-g64")),
+    ({"bits": 4, "group_size": 32, "mode": "mxfp4"}, mlx("mxfp4")),
     ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, "int8-linear"),
     (
         {"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig"}}},
@@ -83,8 +117,14 @@ def test_known_checkpoints(quantised: dict[str, Any], scheme: str) -> None:
     [
         {},
         {"quant_method": "quark"},
+        quark(dtype="fp4", qscheme="per_group", group_size=16),
+        quark(dtype="int4", qscheme="per_group", group_size=128),
+        {**quark(dtype="fp8_e4m3", qscheme="per_tensor"), "layer_quant_config": {"*lm_head": {}}},
+        {"quant_method": "bitnet", "quantization_mode": "online"},
         {"quant_method": "fp8", "weight_block_size": [64, 64]},
-        {"quant_method": "gptq", "bits": 3, "group_size": 128},
+        {"quant_method": "gptq", "bits": 5, "group_size": 128},
+        {"bits": 7, "group_size": 64},
+        {"bits": 4, "group_size": 64, "mode": "new"},
         {"quant_method": "awq", "bits": 4, "group_size": [128]},
         {"quant_method": "bitsandbytes", "load_in_4bit": True},
         {"quant_method": "compressed-tensors", "format": "pack-quantized"},

@@ -162,6 +162,25 @@ PUBLISHED: list[tuple[str, str, dict[str, Any], str, float]] = [
         65.25,
     ),
     (
+        "mlx-community/Llama-3.2-1B-Instruct-4bit",
+        "llama-3.2-1b",
+        {"group_size": 64, "bits": 4},
+        "attention=mlx4-g64,ffn=mlx4-g64,router=mlx4-g64,embedding=mlx4-g64,head=mlx4-g64,vectors=bf16,rest=bf16",
+        0.695,
+    ),
+    (
+        "mlx-community/Qwen3-30B-A3B-4bit: routers in eight bits",
+        "qwen3-30b-a3b",
+        {
+            "group_size": 64,
+            "bits": 4,
+            "mode": "affine",
+            **{name: {"group_size": 64, "bits": 8} for name in layers(48, "mlp.gate")},
+        },
+        "experts=mlx4-g64,attention=mlx4-g64,router=mlx8-g64,embedding=mlx4-g64,head=mlx4-g64,rest=bf16",
+        17.18,
+    ),
+    (
         "nvidia/Qwen3.6-35B-A3B-NVFP4: two formats",
         "qwen3.5-35b-a3b",
         {
@@ -312,3 +331,31 @@ def test_expressions_that_could_take_forever_are_not_tried() -> None:
 def test_expressions_with_a_layer_mean_that_layer() -> None:
     found = read("llama-3-8b", NVFP4 | {"ignore": [r"re:.*layers\.3\.mlp\..*", r"re:.*layers\.31\.self_attn.*"]})
     assert found.model.weights_dtype == "ffn=nvfp4,ffn@3=bf16,attention=nvfp4,attention@31=bf16,rest=bf16"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "scheme"),
+    [
+        # nvidia/Llama-3.1-70B-Instruct-FP8
+        (
+            "hf_quant_config.json",
+            {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}},
+            "fp8-linear",
+        ),
+        ("quantize_config.json", {"bits": 4, "group_size": 128, "desc_act": True}, "int4-linear"),
+        ("quant_config.json", {"w_bit": 4, "q_group_size": 128, "zero_point": True, "version": "GEMM"}, "int4-linear"),
+    ],
+)
+def test_a_file_beside_says_how_weights_are_stored(
+    tmp_path: Path, name: str, content: dict[str, Any], scheme: str
+) -> None:
+    config = json.loads((CONFIGS / "llama-3.1-70b.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / name).write_text(json.dumps(content))
+    for path in (tmp_path, tmp_path / "config.json"):
+        model = catalog.load(path)
+        assert model.weights_dtype == scheme
+        assert model.notes == (f"{name} beside it says how the weights are stored",)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "fp8"}}))
+    (tmp_path / name).write_text("{")
+    assert catalog.load(tmp_path).weights_dtype == "fp8-linear"

@@ -9,8 +9,9 @@ How a family is added:
    ``assemble`` (``blocks.py``) puts embedding, layers, norm and head together, ``fold`` writes a sequence of layers as
    repeated patterns, and ``decoder`` (``decoder.py``) does both for decoders with Llama's key names.
 2. A line in ``registry.py``: the model types, and ``"module:function"``, so that only the needed module is imported.
-3. Its class defaults in ``defaults.json`` (a test compares them with transformers), and a config in
-   ``tests/data/configs``: the tests compare it with transformers, parameter for parameter.
+3. Its class defaults in ``defaults.json`` and the further names of its keys in ``aliases.json`` (tests compare both
+   with transformers), and a config in ``tests/data/configs``: the tests compare it with transformers, parameter for
+   parameter.
 
 Keys that no adapter read and that are not known to be harmless (``harmless.py``) are named in a note. A key that
 changes the architecture in a way that is not supported is refused with ``config.refuse``.

@@ -7,8 +7,9 @@ from typing import Any, Final
 from calc.attention.gqa import GQA
 from calc.embedding import Embedding, Head
 from calc.ffn.dense import DenseFFN
+from calc.ffn.moe import MoE
 from calc.importers.huggingface.blocks import LAYER_NORM, RMS, assemble, fold
-from calc.importers.huggingface.decoder import attention, decoder, feed_forward, rotary_of, width
+from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, rotary_of, width
 from calc.importers.huggingface.experts import (
     experts,
     factor,
@@ -22,6 +23,7 @@ from calc.importers.huggingface.experts import (
 )
 from calc.importers.huggingface.llama_like import qwen2
 from calc.importers.huggingface.reader import Config
+from calc.masks import Causal, Window
 from calc.model import Layer, Model
 from calc.records import replace
 
@@ -45,6 +47,80 @@ def _activation(config: Config) -> None:
     """Take SiLU where a file leaves the activation to the code beside it, which knows no other."""
     if config.data.get("hidden_act") is None:
         config.data = {**config.data, "hidden_act": "silu"}
+
+
+def plain(config: Config) -> Model:
+    """Read XVERSE, Skywork, Aquila, the first Yi and TeleChat 3: Llama, before or without its class."""
+    config.ignore(*HARMLESS)
+    _activation(config)
+    config.refuse("num_experts", 0)
+    return decoder(config, attention(config), feed_forward(config), head=_head(config))
+
+
+def solar(config: Config) -> Model:
+    """Read Solar Pro: Llama with further residual connections, which are fixed sums of two layers' outputs."""
+    config.ignore("bskcn_1", "bskcn_2", "bskcn_3", "bskcn_4", "bskcn_tv", "sliding_window")
+    config.note("sums of the outputs of far layers are not counted")
+    return plain(config)
+
+
+def pangu(config: Config) -> Model:
+    """Read openPangu Embedded: Llama, with one key for the biases of the whole attention."""
+    config.ignore(*HARMLESS)
+    bias = config.flag("bias", default=True)
+    mixer = attention(config, qkv_bias=bias, o_bias=bias)
+    return decoder(config, mixer, feed_forward(config, bias=False), head=_head(config))
+
+
+def phi3small(config: Config) -> Model:
+    """Read Phi-3-small: biases everywhere, layer norms; block-sparse layers, which are counted as full ones."""
+    config.ignore("blocksparse_homo_head_pattern", "blocksparse_block_size", "blocksparse_num_local_blocks")
+    config.ignore(
+        "blocksparse_vert_stride", "blocksparse_triton_kernel_block_size", "dummy_token_indices", "gegelu_limit"
+    )
+    config.ignore("gegelu_pad_to_256", "ff_dim_multiplier", "mup_use_scaling", "mup_width_multiplier")
+    config.ignore("mup_attn_multiplier", "reorder_and_upcast_attn", "pad_sequence_to_multiple_of_64")
+    if config.size("dense_attention_every_n_layers", default=1) != 1:
+        config.note("block-sparse layers are counted as full ones: attention's FLOPs are upper bounds")
+    if config.text("hidden_act", default="gegelu") != "gegelu":
+        raise config.error("hidden_act other than gegelu is not supported for phi3small")
+    mixer = attention(config, qkv_bias=True, o_bias=True)
+    ffn = DenseFFN(d_ff=config.size("ff_intermediate_size"), activation="quick_gelu", gated=True, bias=True)
+    mup = config.states("mup_embedding_multiplier")
+    config.ignore("mup_embedding_multiplier")
+    embedding, head = Embedding(scaled=mup), _head(config, tied=True, scaled=mup)
+    return decoder(config, mixer, ffn, norm=LAYER_NORM, embedding=embedding, head=head)
+
+
+def smallthinker(config: Config) -> Model:
+    """Read SmallThinker: experts with ReLU chosen before the attention; window layers are rotated, full ones not."""
+    n_layers = depth(config)
+    windows = config.items("sliding_window_layout", length=n_layers) or [0] * n_layers
+    rotated = config.items("rope_layout", length=n_layers) or [1] * n_layers
+    listed = config.items("moe_layer_layout", length=n_layers) or [1] * n_layers
+    config.ignore("moe_enable_early_router", "moe_enable_secondary_experts", "moe_secondary_expert_size", "hidden_act")
+    config.refuse("moe_enable_secondary_experts")
+    size = config.optional_size("sliding_window_size")
+    softmax = config.flag("moe_primary_router_apply_softmax", default=False)
+    moe = MoE(
+        n_experts=config.size("moe_num_primary_experts"),
+        n_active_experts=config.size("moe_num_active_primary_experts"),
+        d_expert=config.size("moe_ffn_hidden_size"),
+        activation="relu",
+        scoring="softmax" if softmax else "sigmoid",
+        scores_of="chosen",
+        normalised=config.flag("norm_topk_prob", default=True),
+    )
+    return sparse_decoder(
+        config,
+        attention(config, qkv_bias=False, o_bias=False),
+        moe,
+        dense=lambda: DenseFFN(d_ff=config.size("ffn_hidden_size"), activation="relu", gated=True),
+        sparse=[bool(one) for one in listed],
+        layer_masks=[Window(window=size) if one and size else Causal() for one in windows],
+        rotated=[bool(one) for one in rotated],
+        head=_head(config),
+    )
 
 
 def internlm(config: Config) -> Model:
@@ -81,17 +157,20 @@ def orion(config: Config) -> Model:
 
 def minicpm(config: Config) -> Model:
     """Read MiniCPM 1, 2 and 4: Llama with constants on embedding, residuals and logits."""
-    config.ignore(*HARMLESS)
-    config.refuse("num_experts", 0)
-    config.refuse("sparse_config")
-    return decoder(
-        config,
-        attention(config),
-        feed_forward(config, bias=False),
-        residual_scaled=config.states("scale_depth"),
-        embedding=Embedding(scaled=factor(config, "scale_emb")),
-        head=_head(config, tied=True, scaled=config.size("dim_model_base", default=width(config)) != width(config)),
-    )
+    config.ignore(*HARMLESS, "mup_denominator")
+    if config.states("sparse_config"):
+        sparse = config.section("sparse_config")
+        sparse.ignore(*sparse.data)
+        config.note("sparse_config: attention is counted as full, as it is up to dense_len tokens")
+    around: dict[str, Any] = {
+        "residual_scaled": config.states("scale_depth"),
+        "embedding": Embedding(scaled=factor(config, "scale_emb")),
+        "head": _head(config, tied=True, scaled=config.size("dim_model_base", default=width(config)) != width(config)),
+    }
+    if config.count("num_experts", default=0):
+        moe = experts(config, d_expert=config.size("intermediate_size"), normalised=True)
+        return sparse_decoder(config, attention(config), moe, **around)
+    return decoder(config, attention(config), feed_forward(config, bias=False), **around)
 
 
 def qwen(config: Config) -> Model:
@@ -143,9 +222,14 @@ def chatglm(config: Config) -> Model:
     )
 
 
+_LATENT: Final = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+"""Keys that files of DeepSeek-V2's class set to nothing where they have no latents (DeepSeek-VL2, DeepSeek-OCR)."""
+
+
 def deepseek(config: Config) -> Model:
     """Read DeepSeek-MoE: Llama's attention; small experts beside shared ones, the first layers dense."""
-    config.ignore(*HARMLESS, "scoring_func")
+    config.ignore(*HARMLESS, "scoring_func", "lm_head", "rm_head", "topk_method", "n_group", "topk_group")
+    config.ignore("use_mla", *(key for key in _LATENT if config.data.get(key) in (None, 0)))
     step = config.size("moe_layer_freq", default=1)
     dense = leading(config, "first_k_dense_replace")
     sparse = sparse_layers(config, lambda index: dense(index) and index % step == 0)

@@ -28,9 +28,10 @@ ACTIVATIONS: Final[dict[str, Activation]] = {
     "relu2": "relu2",
     "relu_squared": "relu2",
     "sigmoid": "sigmoid",
+    "situ": "situ",
     "linear": "identity",
 }
-"""Names of transformers' ACT2FN."""
+"""Names of transformers' ACT2FN, and Kimi K3's own."""
 
 RMS: Final = NormSpec(kind="rms")
 LAYER_NORM: Final = NormSpec(kind="layer", bias=True)

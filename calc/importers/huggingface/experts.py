@@ -62,9 +62,9 @@ def factor(config: Config, *keys: str) -> bool:
     return config.number(*keys, default=1.0) != 1.0
 
 
-def leading(config: Config, *keys: str) -> Callable[[int], bool]:
+def leading(config: Config, *keys: str, default: int = 0) -> Callable[[int], bool]:
     """Return the rule that the first few layers are dense."""
-    first = config.count(*keys, default=0)
+    first = config.count(*keys, default=default)
     return lambda index: index >= first
 
 

@@ -7,6 +7,7 @@ from calc.ffn.dense import DenseFFN
 from calc.importers.huggingface.blocks import tied
 from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, masks
 from calc.importers.huggingface.reader import Config
+from calc.masks import Full
 from calc.model import Model
 
 
@@ -21,7 +22,7 @@ def _ffn(config: Config) -> DenseFFN:
 
 def gemma(config: Config) -> Model:
     """Read Gemma: Llama's layers, embeddings scaled by √d."""
-    config.refuse("use_bidirectional_attention")
+    _sees_ahead(config)
     return decoder(config, attention(config), _ffn(config), embedding=Embedding(scaled=True))
 
 
@@ -35,8 +36,13 @@ def vaultgemma(config: Config) -> Model:
     return _alternating(config, every=2, sandwich=False)
 
 
+def _sees_ahead(config: Config) -> None:
+    """Refuse attention to both sides, but of PaliGemma, whose wrapper says which tokens see each other."""
+    config.refuse("use_bidirectional_attention", *([True] if config.path else []))
+
+
 def _alternating(config: Config, every: int, sandwich: bool) -> Model:
-    config.refuse("use_bidirectional_attention")
+    _sees_ahead(config)
     layers = masks(config, depth(config), config.size("sliding_window"), lambda index: (index + 1) % every != 0)
     return decoder(
         config,
@@ -50,10 +56,12 @@ def _alternating(config: Config, every: int, sandwich: bool) -> Model:
 
 
 def gemma3(config: Config) -> Model:
-    """Read Gemma 3: five window layers to one full, queries and keys normalised head by head."""
-    config.refuse("use_bidirectional_attention")
+    """Read Gemma 3: five window layers to one full, queries and keys normalised head by head; EmbeddingGemma too."""
     every = config.size("sliding_window_pattern", "_sliding_window_pattern", default=6)
     layers = masks(config, depth(config), config.size("sliding_window"), lambda index: (index + 1) % every != 0)
+    if config.flag("use_bidirectional_attention", default=False):
+        config.note("windows to both sides are counted as full attention: its FLOPs are upper bounds")
+        layers = [Full()] * len(layers)
     return decoder(
         config,
         attention(config, qk_norm="rms", softcap=_squashed(config, "attn_logit_softcapping")),

@@ -13,7 +13,7 @@ from calc.importers.huggingface.blocks import RMS, activation, assemble, fold, t
 from calc.importers.huggingface.decoder import attention, depth, masks, width
 from calc.importers.huggingface.experts import one_size
 from calc.importers.huggingface.reader import Config
-from calc.masks import Mask
+from calc.masks import Causal, Mask
 from calc.model import Layer, Model
 from calc.records import replace
 
@@ -85,7 +85,10 @@ def gemma4(config: Config) -> Model:
     if config.data.get("use_bidirectional_attention") == "all":
         raise config.error("use_bidirectional_attention = 'all' is not supported for gemma4")
     config.ignore("use_bidirectional_attention")
-    layers = masks(config, n_layers, config.size("sliding_window"), lambda index: (index + 1) % 6 != 0)
+    last = n_layers - 1
+    layers = masks(config, n_layers, config.size("sliding_window"), lambda index: index < last and (index + 1) % 6 != 0)
+    if layers[-1].kind != "causal":
+        layers[-1] = Causal()  # whatever the file says
     local = attention(config, qk_norm="rms", v_norm=True, scaled=False)
     full = _global(config, local)
     reused = _reused(config, n_layers)

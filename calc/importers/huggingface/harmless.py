@@ -8,7 +8,7 @@ from typing import Final
 _NAMES: Final = """
     model_type architectures torch_dtype dtype _name_or_path transformers_version auto_map is_decoder use_cache
     _attn_implementation _attn_implementation_autoset attn_implementation _experts_implementation
-    quantization_config compression_config is_encoder_decoder
+    quantization quantization_config compression_config is_encoder_decoder
     chunk_size_feed_forward gradient_checkpointing return_dict output_attentions output_hidden_states pruned_heads
     torchscript tf_legacy_loss use_bfloat16 problem_type id2label label2id num_labels finetuning_task
     task_specific_params tokenizer_class prefix add_cross_attention cross_attention_hidden_size tie_encoder_decoder
@@ -22,7 +22,7 @@ _NAMES: Final = """
     attention_softmax_in_fp32 scale_attention_softmax_in_fp32 upcast_attn residual_in_fp32 mamba_ssm_cache_dtype
     hidden_act_param rotary_emb_base rotary_base seq_length num_logits_to_keep logits_to_keep
     keys_to_ignore_at_inference
-    n_ctx gpt_j_residual use_flash_attn use_flash_attention flash_attn fused_mlp fused_bias_fc
+    n_ctx full_attn_mod gpt_j_residual use_flash_attn use_flash_attention flash_attn fused_mlp fused_bias_fc
     apply_query_key_layer_scaling masked_softmax_fusion hidden_dropout dropout_p swiglu_limit swiglu_alpha
     rescale_prenorm_residual bias_dropout_fusion n_shared_head offset_alibi unk_index vocabulary_map clip_qkv
     original_max_position_embeddings use_mem_eff_path time_step_limit time_step_min time_step_max time_step_floor

@@ -340,6 +340,9 @@ def kimi_linear(config: Config) -> Model:
     config.ignore("mla_use_nope", "head_dim", "moe_router_activation_func", "use_grouped_topk", "moe_layer_freq")
     config.ignore("topk_method")
     without_mtp(config)
+    inner.ignore("gate_lower_bound")
+    full_gate = inner.flag("use_full_rank_gate", default=False)
+    _residuals_over_depth(config, n_layers)
 
     def recurrent() -> KimiDelta:
         head_dim = _either(inner, "head_dim", config, "linear_head_dim")
@@ -347,28 +350,90 @@ def kimi_linear(config: Config) -> Model:
             n_heads=_either(inner, "num_heads", config, "linear_num_heads"),
             head_dim=head_dim,
             gate_rank=head_dim,
+            full_output_gate=full_gate,
             conv_kernel=_either(inner, "short_conv_kernel_size", config, "linear_conv_kernel_dim"),
         )
 
-    mixers = {FULL: lambda: MLA(**latent(config, rotary=False)), RECURRENT: recurrent}
+    gate = "element" if config.flag("mla_use_output_gate", default=False) else None
+    mixers = {FULL: lambda: MLA(**latent(config, rotary=False, output_gate=gate)), RECURRENT: recurrent}
     return _delta_with_experts(config, kinds, mixers)
+
+
+def _residuals_over_depth(config: Config, n_layers: int) -> None:
+    """Say what Kimi K3's residuals over depth would add: a vector and a norm for each part, and for the head."""
+    if config.states("attn_res_block_size"):
+        count = (4 * n_layers + 2) * width(config)
+        config.note(f"sums over the outputs of earlier blocks of layers are not counted: {count:,} parameters")
 
 
 def bailing_hybrid(config: Config) -> Model:
     """Read Ling 2.5: Kimi delta attention with whole gate maps, latent attention with gates in every n-th layer."""
     n_layers = depth(config)
     kinds = layer_kinds(config, "layer_types", n_layers, every(config.size("layer_group_size", default=6)))
-    config.ignore("kda_safe_gate", "kda_lower_bound", "short_conv_kernel_size")
+    config.ignore("kda_safe_gate", "kda_lower_bound")
     without_mtp(config)
-    config.ignore("mtp_loss_scaling_factor", "head_dim")
+    config.ignore("mtp_loss_scaling_factor")
+    config.ignore("head_dim")
+
+    def own(key: str, usual: str) -> int:
+        """Return what the library writes for these layers, from the key that published files have instead."""
+        return config.size(key if config.states(key) else usual)
 
     def recurrent() -> KimiDelta:
-        taps = config.size("linear_conv_kernel_dim")
-        heads = config.size("linear_num_heads")
-        return KimiDelta(n_heads=heads, head_dim=config.size("linear_head_dim"), conv_kernel=taps)
+        return KimiDelta(
+            n_heads=own("linear_num_heads", "num_attention_heads"),
+            head_dim=own("linear_head_dim", "head_dim"),
+            conv_kernel=own("linear_conv_kernel_dim", "short_conv_kernel_size"),
+        )
 
     mixers = {FULL: lambda: MLA(**latent(config, output_gate="head")), RECURRENT: recurrent}
     return _delta_with_experts(config, kinds, mixers)
+
+
+def ring_linear(config: Config) -> Model:
+    """Read Ring-linear 2.0: lightning attention, grouped-query attention in the last of so many layers; Ling's experts.
+
+    Source: modeling_bailing_moe_linear_v2.py of inclusionAI/Ring-mini-linear-2.0; arXiv:2510.19338.
+    """
+    n_layers, d_model = depth(config), width(config)
+    group = config.size("layer_group_size")
+    # what is left over after the last whole group is full attention too
+    kinds = [RECURRENT if (i + 1) % group and i < n_layers // group * group else FULL for i in range(n_layers)]
+    for key in ("use_bias", "use_qkv_bias", "linear_silu"):
+        config.refuse(key)
+    config.ignore("group_norm_size", "linear_mode", "linear_rope", "router_dtype", "use_rmsnorm", "rope_traditional")
+    config.ignore("norm_head", "norm_softmax", "embedding_dropout", "output_dropout", "moe_router_topk_scaling_factor")
+    normed = config.flag("use_qk_norm", default=False)
+    mixer = attention(config, qkv_bias=False, o_bias=False, qk_norm="rms" if normed else None)
+
+    def recurrent() -> Lightning:
+        heads = mixer.n_heads
+        each = config.divided(d_model, "hidden_size", heads, "num_attention_heads")
+        share = mixer.rotary_dim and each * mixer.rotary_dim // mixer.head_dim
+        return Lightning(n_heads=heads, head_dim=each, activated=False, qk_norm=normed, rotary_dim=share or None)
+
+    def routed() -> FeedForward:
+        shared = config.count("num_shared_experts", default=0)
+        own = config.size("moe_shared_expert_intermediate_size", default=config.size("moe_intermediate_size"))
+        return experts(
+            config,
+            shared=shared * own,
+            **{**SIGMOID, "normalised": config.flag("norm_topk_prob", default=True)},
+            routed_scale=factor(config, "routed_scaling_factor"),
+            **groups(config),
+        )
+
+    if not config.flag("moe_router_enable_expert_bias", default=True):
+        raise config.error("moe_router_enable_expert_bias = false is not supported for bailing_moe_linear")
+    if config.text("score_function", default="sigmoid") != "sigmoid":
+        raise config.error("score_function other than sigmoid is not supported for bailing_moe_linear")
+    sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
+    mixers: dict[str, Callable[[], Attention]] = {FULL: lambda: mixer, RECURRENT: recurrent}
+    ffns = {True: routed, False: lambda: network(config)}
+    head = Head(tied=config.flag("tie_word_embeddings", default=False))
+    model = mixed(config, kinds, mixers, ffns, sparse, head=head)
+    without_mtp(config)
+    return model
 
 
 def falcon_h1(config: Config) -> Model:
@@ -397,16 +462,21 @@ def _either(inner: Config, nested: str, config: Config, plain: str) -> int:
 
 
 def _delta_with_experts(config: Config, kinds: list[str], mixers: Mapping[str, Callable[[], Attention]]) -> Model:
+    config.ignore("activation_situ_beta", "activation_situ_linear_beta", "latent_moe_use_norm")
+    d_latent = config.optional_size("routed_expert_hidden_size")
+
     def routed() -> FeedForward:
         return experts(
             config,
             shared=shared_width(config, "num_shared_experts", "n_shared_experts"),
+            d_latent=d_latent,
+            latent_norm=d_latent is not None and config.flag("latent_moe_use_norm", default=False),
             **{**SIGMOID, "normalised": config.flag("moe_renormalize", "norm_topk_prob", default=True)},
             routed_scale=factor(config, "routed_scaling_factor"),
             **groups(config, "num_expert_group"),
         )
 
-    sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
+    sparse = sparse_layers(config, leading(config, "first_k_dense_replace", default=1))
     ffns = {True: routed, False: lambda: network(config)}
     return mixed(config, kinds, mixers, ffns, sparse, max_context=config.optional_size("model_max_length"))
 

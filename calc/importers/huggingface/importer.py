@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from calc.errors import ConfigError, SpecError, UnknownName
 from calc.importers.huggingface.reader import Config, class_defaults, shown
-from calc.importers.huggingface.registry import FAMILIES, TEXT_OF, TOWERS, adapter, near, towers
+from calc.importers.huggingface.registry import FAMILIES, TEXT_OF, TIED_BY_EITHER, TOWERS, adapter, near, towers
 from calc.importers.huggingface.weights import weights_of
 from calc.model import Model
 from calc.records import Record, record, replace
@@ -20,6 +20,9 @@ _ELSEWHERE = (
     "vq_config",
     "code_predictor_config",
     "img_processor",
+    "audio_processor",
+    "speech_lora",
+    "vision_lora",
     "embd_layer",
 )
 
@@ -30,6 +33,11 @@ class Imported(Record):
 
     model: Model
     notes: tuple[str, ...]
+
+    def noting(self, text: str) -> Imported:
+        """Return it with one more thing to say."""
+        notes = (*self.notes, text)
+        return Imported(replace(self.model, notes=notes), notes)
 
 
 def from_config(data: dict[str, Any], *, name: str, origin: str) -> Imported:
@@ -65,12 +73,16 @@ def from_config(data: dict[str, Any], *, name: str, origin: str) -> Imported:
 
 def _text_model(data: dict[str, Any], origin: str) -> Config:
     """Return the reader of the config, or of its text model where it wraps several."""
-    model_type = data.get("model_type")
+    model_type = _by_architecture(data) or data.get("model_type")
     if not isinstance(model_type, str):
         raise ConfigError(f"model_type is {'missing' if model_type is None else 'not a text'} ({origin})")
     if model_type in FAMILIES:
         return Config(data, model_type=model_type, origin=origin)
-    nested = next((key for key in ("text_config", "llm_config", "decoder") if isinstance(data.get(key), dict)), None)
+    if isinstance(data.get("thinker_config"), dict):
+        return _thinker(data, origin)
+    if model_type in ("minicpmv", "minicpmo") and "llm_config" not in data:
+        return _versioned(data, origin)
+    nested = next((key for key in _NESTED if isinstance(data.get(key), dict)), None)
     inner = data[nested] if nested else data
     text_type = inner.get("model_type") if nested else None
     text_type = TEXT_OF.get(model_type) if text_type is None else text_type
@@ -78,7 +90,7 @@ def _text_model(data: dict[str, Any], origin: str) -> Config:
         raise _unknown(text_type if isinstance(text_type, str) else model_type, origin)
     config = Config(
         # a decoder ties its own tables: the wrapper's word is about the encoder's
-        inner if nested == "decoder" else _with_the_wrappers(inner, data, model_type),
+        inner if nested == "decoder" else _with_the_wrappers(inner, data, model_type, text_type),
         model_type=text_type,
         origin=origin,
         path=f"{nested}." if nested else "",
@@ -87,10 +99,62 @@ def _text_model(data: dict[str, Any], origin: str) -> Config:
     return config
 
 
+_NESTED = ("text_config", "llm_config", "language_config", "decoder")
+"""Where wrappers keep the keys of their text model."""
+
+
+_ARCHITECTURES: Final = {
+    "Grok1ForCausalLM": "grok",
+    "Grok1ModelForCausalLM": "grok",
+    "DeepseekV4ForCausalLM": "deepseek_v4",
+}
+"""Classes whose published files state the type of another model, or none."""
+
+
+def _by_architecture(data: dict[str, Any]) -> str | None:
+    """Return the type of a file whose class says more than its ``model_type``."""
+    names = data.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    return _ARCHITECTURES.get(name) if isinstance(name, str) else None
+
+
+def _thinker(data: dict[str, Any], origin: str) -> Config:
+    """Return the reader of the text model of the part that thinks, in models that also speak."""
+    inner = data["thinker_config"]
+    kind = inner.get("model_type") or f"{data['model_type']}_thinker"
+    outer = {key: data[key] for key in ("architectures", "torch_dtype", "dtype") if data.get(key) is not None}
+    config = _text_model({**outer, **inner, "model_type": kind}, origin)
+    config.note(f"the text model of {data['model_type']} alone: its encoders and its speech are not counted")
+    return config
+
+
+_MINICPM: Final = {"2.0": "minicpm", "2": "minicpm", "2.5": "llama", "2.6": "qwen2", "4.0": "llama", "4": "llama"}
+"""Text models of MiniCPM-V and -o by their version; from 4.5 on Qwen3."""
+
+
+def _versioned(data: dict[str, Any], origin: str) -> Config:
+    """Return the reader of a file that holds its text model's keys beside the others and says its version alone."""
+    version = str(data.get("version", "2.6"))
+    kind = "qwen3" if version in ("4.5", "4.6") else _MINICPM.get(version)
+    if kind is None:
+        raise ConfigError(f"version = {shown(version)} of {data['model_type']} is not known ({origin})")
+    config = Config(data, model_type=kind, origin=origin)
+    config.ignore(*_ELSEWHERE, *_BESIDE.split())
+    return config
+
+
+_BESIDE: Final = (
+    "version slice_config slice_mode query_num drop_vision_last_layer vision_batch_size batch_vision_input "
+    "use_image_id image_size patch_size audio_pool_step audio_chunk_length stream_input init_vision init_audio "
+    "init_tts tts_config batch_3d_resampler"
+)
+"""Keys of MiniCPM-V and -o that say nothing of their text model."""
+
+
 def _with_towers(model: Model, config: Config, data: dict[str, Any]) -> Model:
     """Return the model with the encoders that the file describes; a note says which of them are not read."""
-    model_type = str(data["model_type"])
-    if config.data is data and model_type not in TOWERS:
+    model_type = _by_architecture(data) or str(data["model_type"])
+    if (model_type in FAMILIES and model_type not in TOWERS) or "thinker_config" in data:
         return model
     given = [key for key in _ELSEWHERE if data.get(key) is not None]
     add = towers(model_type)
@@ -112,7 +176,7 @@ def _with_towers(model: Model, config: Config, data: dict[str, Any]) -> Model:
 _SECTION_OF = {"image": "vision", "audio": "audio"}
 
 
-def _with_the_wrappers(inner: dict[str, Any], data: dict[str, Any], model_type: str) -> dict[str, Any]:
+def _with_the_wrappers(inner: dict[str, Any], data: dict[str, Any], model_type: str, text_type: str) -> dict[str, Any]:
     """Return the text model's keys, with what the wrapper decides: whether the head is tied, and the format.
 
     A wrapper that says nothing of the tie has its class's default, unless its text model says something.
@@ -120,6 +184,9 @@ def _with_the_wrappers(inner: dict[str, Any], data: dict[str, Any], model_type: 
     outer = {key: data[key] for key in ("tie_word_embeddings", "torch_dtype", "dtype") if data.get(key) is not None}
     tie = class_defaults().get(model_type, {}).get("tie_word_embeddings")
     default = {} if tie is None else {"tie_word_embeddings": tie}
+    usual = class_defaults().get(text_type, {}).get("tie_word_embeddings")
+    if model_type in TIED_BY_EITHER and inner.get("tie_word_embeddings", usual) is True:
+        outer["tie_word_embeddings"] = True
     return {
         **default,
         **{key: value for key, value in inner.items() if value is not None or key not in default},
@@ -135,8 +202,14 @@ def _unknown(model_type: str, origin: str) -> ConfigError:
 
 def _weights_dtype(config: Config, data: dict[str, Any], model: Model) -> str:
     """Return the format of the stored weights: the quantised one where it is known, else the stated one."""
-    quantised = data.get("quantization_config", config.data.get("quantization_config"))
+    both = [
+        where[key] for key in ("quantization_config", "quantization") for where in (data, config.data) if key in where
+    ]
+    quantised = next((one for one in both if one), None)
     if isinstance(quantised, dict):
+        if config.data.get("routed_expert_hidden_size") and isinstance(quantised.get("ignore"), list):
+            # Kimi K3's index has them whole, although its list does not name them
+            quantised = {**quantised, "ignore": [*quantised["ignore"], "re:.*routed_expert_(down|up)_proj.*"]}
         weights = weights_of(quantised, data.get("expert_dtype", config.data.get("expert_dtype")), model)
         if weights:
             for note in weights.notes:

@@ -97,7 +97,13 @@ def lfm2_moe(config: Config) -> Model:
 
 def lfm3(config: Config) -> Model:
     """Read LFM3: gates on the attention, some of it in windows, norms before and after each part."""
-    kinds = layer_kinds(config, "layer_types", depth(config), lambda _: FULL, ("conv", FULL, WINDOW))
+    kinds = layer_kinds(
+        config,
+        "layer_types",
+        depth(config),
+        lambda index: FULL if index % 4 == 2 else WINDOW if index % 4 == 0 and index else "conv",
+        ("conv", FULL, WINDOW),
+    )
     gate = "head" if config.flag("use_attention_gate", default=True) else None
     sandwich = config.flag("use_sandwich_norm", default=True)
     return mixed(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from calc.embedding import Embedding, Head, NormSpec
 from calc.importers.huggingface.blocks import LAYER_NORM, tied
-from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, local_layers, masks
+from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, local_layers, masks, width
 from calc.importers.huggingface.reader import Config
 from calc.masks import Mask
-from calc.model import Model
+from calc.model import Model, Placement
 from calc.records import replace
 
 BARE_LAYER_NORM = NormSpec(kind="layer", scale=False)
@@ -85,8 +85,11 @@ def smollm3(config: Config) -> Model:
 
 
 def helium(config: Config) -> Model:
-    """Read Helium: the output projection never has a bias."""
-    return decoder(config, attention(config, o_bias=False), feed_forward(config))
+    """Read Helium: the output projection is square and never has a bias."""
+    mixer = attention(config, o_bias=False)
+    if mixer.n_heads * mixer.head_dim != width(config):
+        raise config.error("num_attention_heads · head_dim is not hidden_size, which is not supported for helium")
+    return decoder(config, mixer, feed_forward(config))
 
 
 def glm(config: Config) -> Model:
@@ -98,6 +101,43 @@ def glm4(config: Config) -> Model:
     """Read GLM-4-0414: as ``glm``, with norms before and after each part."""
     mixer = attention(config, o_bias=False, rotary=0.5)
     return decoder(config, mixer, feed_forward(config, bias=False), placement="both")
+
+
+def glm4v(config: Config) -> Model:
+    """Read the text model of GLM-4.1V: as ``glm4``, q, k and v always with biases."""
+    mixer = attention(config, qkv_bias=True, o_bias=False)
+    return decoder(config, mixer, feed_forward(config, bias=False), placement="both")
+
+
+def glm_ocr(config: Config) -> Model:
+    """Read the text model of GLM-OCR: as ``glm4v``, without biases."""
+    mixer = attention(config, qkv_bias=False, o_bias=False)
+    return decoder(config, mixer, feed_forward(config, bias=False), placement="both")
+
+
+def molmo2(config: Config) -> Model:
+    """Read the text model of Molmo 2: Qwen3 with further rows for its image tokens in the embedding alone."""
+    config.ignore("rope_scaling_layers")
+    over = {"qwen3": "head", "olmo": "all_heads"}.get(config.text("qk_norm_type", default="qwen3"))
+    if over is None:
+        raise config.error(f"{config.path}qk_norm_type is neither qwen3 nor olmo")
+    mixer = attention(config, o_bias=False, qk_norm="rms", qk_norm_over=over)
+    return decoder(
+        config,
+        mixer,
+        feed_forward(config, bias=False),
+        placement="post" if config.flag("norm_after", default=False) else "pre",
+        embedding=Embedding(n_rows=config.size("vocab_size") + config.count("additional_vocab_size", default=128)),
+    )
+
+
+def chameleon(config: Config) -> Model:
+    """Read Chameleon: Llama with images as tokens; queries and keys normalised, each head with scale and bias."""
+    config.note("the text model of chameleon alone: what makes tokens of images is not counted")
+    config.ignore("vq_config", "vocabulary_map", "model_parallel_size", "vq_model_type")
+    mixer = attention(config, qk_norm="layer", qk_norm_over="each_head", qk_norm_bias=True)
+    placement: Placement = "post" if config.flag("swin_norm", default=False) else "pre"
+    return decoder(config, mixer, feed_forward(config), placement=placement)
 
 
 def seed_oss(config: Config) -> Model:

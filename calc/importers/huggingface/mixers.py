@@ -110,9 +110,13 @@ def mamba2(config: Config, keys: Sequence[str], **structure: Any) -> Mamba2:
     """Return a Mamba-2 layer; ``keys`` name heads, their width, state, groups, taps, chunk and the two biases."""
     heads, head_dim, state, groups, taps, chunk, conv_bias, bias = keys
     biased = config.flag(bias, default=False)
+    n_heads = config.size(heads)
+    automatic = config.data.get(head_dim, config.defaults.get(head_dim)) == "auto"
+    if automatic:
+        config.ignore(head_dim)
     fields: dict[str, Any] = {
-        "n_ssm_heads": config.size(heads),
-        "ssm_head_dim": config.size(head_dim),
+        "n_ssm_heads": n_heads,
+        "ssm_head_dim": _mamba_inner(config) // n_heads if automatic else config.size(head_dim),
         "d_state": config.size(state),
         "n_groups": config.size(groups),
         "conv_kernel": config.size(taps),
@@ -124,12 +128,21 @@ def mamba2(config: Config, keys: Sequence[str], **structure: Any) -> Mamba2:
     return Mamba2(**{**fields, **structure})
 
 
+def _mamba_inner(config: Config) -> int:
+    """Return the channels of a Mamba-2 layer whose heads share them out."""
+    return config.optional_size("mamba_d_ssm") or int(config.number("mamba_expand") * config.size("hidden_size"))
+
+
 def gated_delta(config: Config) -> GatedDelta:
-    """Return a gated delta net."""
+    """Return a gated delta net; sizes that file and class leave open are those that OLMo Hybrid's class derives."""
+    n_heads = config.size("num_attention_heads")
+    n_key_heads = config.size("linear_num_key_heads", default=n_heads)
+    # int(0.75 · d / heads), in whole numbers
+    head_dim = config.size("linear_key_head_dim", default=3 * config.size("hidden_size") // (4 * n_key_heads))
     return GatedDelta(
-        n_key_heads=config.size("linear_num_key_heads"),
-        n_value_heads=config.size("linear_num_value_heads"),
-        head_dim=config.size("linear_key_head_dim"),
-        v_head_dim=config.size("linear_value_head_dim"),
+        n_key_heads=n_key_heads,
+        n_value_heads=config.size("linear_num_value_heads", default=n_heads),
+        head_dim=head_dim,
+        v_head_dim=config.size("linear_value_head_dim", default=2 * head_dim),
         conv_kernel=config.size("linear_conv_kernel_dim"),
     )

@@ -10,6 +10,7 @@ from calc.attention.mla import MLA
 from calc.embedding import Embedding
 from calc.ffn.moe import MoE
 from calc.hyper import HyperConnection
+from calc.importers.huggingface.beside import deepseek
 from calc.importers.huggingface.blocks import RMS, assemble, fold
 from calc.importers.huggingface.decoder import depth, feed_forward, width
 from calc.importers.huggingface.experts import (
@@ -119,14 +120,18 @@ def _every(config: Config) -> None:
 
 
 def deepseek_v2(config: Config) -> Model:
-    """Read DeepSeek-V2: softmax scores, groups ranked by their best expert."""
+    """Read DeepSeek-V2: softmax scores, groups ranked by their best expert; files without latents say so."""
+    if not config.flag("use_mla", default=True):
+        return deepseek(config)
     _every(config)
     limited = config.text("topk_method", default="greedy") == "group_limited_greedy"
     limit = groups(config)
     config.ignore("scoring_func", "ep_size", "norm_topk_prob", "seq_aux")
+    shared = shared_width(config, "n_shared_experts")
     moe = experts(
         config,
-        shared=shared_width(config, "n_shared_experts"),
+        shared=shared,
+        shared_bias=bool(shared) and config.flag("mlp_bias", default=False),
         routed_scale=factor(config, "routed_scaling_factor"),
         **({**limit, "group_score": "max"} if limited and limit else {}),
     )
@@ -138,10 +143,25 @@ def deepseek_v2(config: Config) -> Model:
 def deepseek_v3(config: Config) -> Model:
     """Read DeepSeek-V3 and what has its layers: Kimi K2, GLM-4.7-Flash."""
     _every(config)
-    sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
+    dense = 1 if config.model_type == "glm4_moe_lite" else 0
+    sparse = sparse_layers(config, leading(config, "first_k_dense_replace", default=dense))
     mixer = MLA(**latent(config))
     model = _decoder(config, [(one, True) for one in sparse], lambda _: mixer, deepseek_experts(config))
     return with_mtp(config, model, stored=True)
+
+
+def mistral4(config: Config) -> Model:
+    """Read Mistral Small 4: latent attention, softmax scores."""
+    moe = experts(
+        config,
+        shared=shared_width(config, "n_shared_experts"),
+        normalised=config.flag("norm_topk_prob", default=True),
+        routed_scale=factor(config, "routed_scaling_factor"),
+        **groups(config),
+    )
+    sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
+    mixer = MLA(**latent(config))
+    return _decoder(config, [(one, True) for one in sparse], lambda _: mixer, moe)
 
 
 def sarvam_mla(config: Config) -> Model:
@@ -154,7 +174,7 @@ def sarvam_mla(config: Config) -> Model:
 
 def axk1(config: Config) -> Model:
     """Read A.X K1: DeepSeek-V3 with a norm after the experts as well."""
-    sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
+    sparse = sparse_layers(config, leading(config, "first_k_dense_replace", default=1))
     mixer = MLA(**latent(config))
     kinds = [(one, True) for one in sparse]
     return _decoder(config, kinds, lambda _: mixer, deepseek_experts(config), sparse_placement="both")

@@ -60,8 +60,8 @@ _LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "compress_next_gate": ("compressor.wgate",),
     "up_proj": ("up_proj", "w3", "gate_up_proj", "fc1", "c_fc", "dense_h_to_4h"),
     "down_proj": ("down_proj", "w2", "fc2", "c_proj", "dense_4h_to_h"),
-    "latent_down_proj": ("fc1_latent_proj",),
-    "latent_up_proj": ("fc2_latent_proj",),
+    "latent_down_proj": ("fc1_latent_proj", "routed_expert_down_proj"),
+    "latent_up_proj": ("fc2_latent_proj", "routed_expert_up_proj"),
     "tokens": ("embed_tokens", "embeddings", "wte", "tok_embeddings", "embed"),
     "lm_head": ("lm_head", "head", "output", "embed_out"),
 }

@@ -239,13 +239,13 @@ def hunyuan_v1_moe(config: Config) -> Model:
     config.ignore(
         "attention_head_dim", "moe_drop_tokens", "moe_random_routing_dropped_token", "norm_type", "cla_share_factor"
     )
-    chosen = _same_for_all(config, "moe_topk", "num_experts_per_tok")
-    inner = _same_for_all(config, "intermediate_size")
-    shared = config.states("num_shared_expert") and _same_for_all(config, "num_shared_expert")
+    chosen = same_for_all(config, "moe_topk", "num_experts_per_tok")
+    inner = same_for_all(config, "intermediate_size")
+    shared = config.states("num_shared_expert") and same_for_all(config, "num_shared_expert")
     moe = experts(
         config,
         n_active_experts=chosen,
-        d_expert=_same_for_all(config, "moe_intermediate_size") if config.states("moe_intermediate_size") else inner,
+        d_expert=same_for_all(config, "moe_intermediate_size") if config.states("moe_intermediate_size") else inner,
         shared=inner * (shared or 1) if config.flag("use_mixed_mlp_moe", default=True) else None,
         normalised=True,
     )
@@ -253,7 +253,7 @@ def hunyuan_v1_moe(config: Config) -> Model:
     return sparse_decoder(config, attention(config, qk_norm=norm), moe)
 
 
-def _same_for_all(config: Config, *keys: str) -> int:
+def same_for_all(config: Config, *keys: str) -> int:
     """Return a number that may be written once or once a layer.
 
     Raises:
@@ -272,5 +272,6 @@ def aria_text(config: Config) -> Model:
     """Read Aria's text model: shared experts as wide as the routed ones."""
     inner = config.size("intermediate_size")
     shared = config.count("moe_num_shared_experts") * inner
-    moe = experts(config, d_expert=inner, shared=shared, scores_of="chosen")
+    bias = bool(shared) and config.flag("mlp_bias", default=False)
+    moe = experts(config, d_expert=inner, shared=shared, shared_bias=bias, scores_of="chosen")
     return sparse_decoder(config, attention(config), moe)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from calc.attention.cross import CrossAttention
 from calc.attention.differential import Differential
 from calc.attention.dynamic import DynamicMask
@@ -13,7 +15,7 @@ from calc.ffn.moe import MoE
 from calc.importers.huggingface.blocks import LAYER_NORM, RMS, activation, assemble, fold, head_size, tied
 from calc.importers.huggingface.decoder import attention, decoder, depth, feed_forward, key_value_heads, masks, width
 from calc.importers.huggingface.reader import Config
-from calc.masks import Causal, Mask, Window
+from calc.masks import Causal, Full, Mask, Window
 from calc.model import Layer, Model, Stack
 from calc.records import replace
 
@@ -56,6 +58,22 @@ def modernbert_decoder(config: Config) -> Model:
     every = config.size("global_attn_every_n_layers", default=3)
     layers = masks(config, depth(config), window, lambda index: index % every != 0)
     config.ignore("classifier_pooling", "deterministic_flash_attn", "sparse_prediction", "cls_token_id")
+    return _modernbert(config, mixer, ffn, norm, layers)
+
+
+def modernbert(config: Config) -> Model:
+    """Read ModernBERT: its decoder's layers, seeing to both sides."""
+    config.ignore("local_attention", "global_attn_every_n_layers", "layer_types", "sliding_window")
+    config.ignore("classifier_pooling", "deterministic_flash_attn", "sparse_prediction", "cls_token_id")
+    config.ignore("sparse_pred_ignore_index", "reference_compile", "repad_logits_with_grad", "position_embedding_type")
+    config.note("windows to both sides are counted as full attention: its FLOPs are upper bounds")
+    norm = NormSpec(kind="layer", bias=config.flag("norm_bias"))
+    ffn = feed_forward(config, act="hidden_activation")
+    return _modernbert(config, attention(config), ffn, norm, [Full()] * depth(config))
+
+
+def _modernbert(config: Config, mixer: GQA, ffn: DenseFFN, norm: NormSpec, layers: Sequence[Mask]) -> Model:
+    """Put ModernBERT together: no norm before the first attention, BERT's head."""
 
     def layer(kind: tuple[Mask, bool]) -> Layer:
         mask, normed = kind

@@ -20,13 +20,30 @@ def scheme_of(quantised: Mapping[str, Any], expert_dtype: object = None) -> str 
         return "deepseek-v4-mxfp4" if _deepseek_v4(method, quantised, expert_dtype) else None
     if method in ("fp8", "fbgemm_fp8"):
         block = quantised.get("weight_block_size")
+        experts = quantised.get("store_dtype")  # MiMo: FP8 in blocks, experts in four bits
+        if experts is not None:
+            known = experts == "mxfp4" and quantised.get("mxfp4_block_size", 32) == 32 and block == [128, 128]
+            return f"experts=mxfp4,{_linear('fp8-block128', 'bf16')}" if known else None
+        if block == [1, 32] and quantised.get("scale_fmt") == "ue8m0":
+            return _named("mxfp8")
         if block is None:
             return "fp8-linear" if method == "fp8" else _named("fp8-channel")
         return "deepseek-fp8" if block == [128, 128] else None
     if method == "mxfp4":
         return "gpt-oss-mxfp4"
-    if method in ("awq", "gptq"):
+    if method == "mxfp8":
+        return _named("mxfp8")
+    if method in ("awq", "gptq", "auto-round", "intel/auto-round"):
         return _grouped(quantised.get("bits", quantised.get("w_bit")), quantised.get("group_size"))
+    if method == "bitnet":
+        return _named("int2-tensor") if quantised.get("quantization_mode", "offline") == "offline" else None
+    if method == "quark":
+        return _quark(quantised)
+    if method == "eetq":
+        return _named("int8-channel", "fp16")
+    if is_mlx(quantised):
+        form = _mlx_form(quantised)
+        return _EVERY_MATRIX.format(form=form) if form else None
     if method == "bitsandbytes":
         return _bitsandbytes(quantised)
     if method == "torchao":
@@ -36,6 +53,43 @@ def scheme_of(quantised: Mapping[str, Any], expert_dtype: object = None) -> str 
         return _named(form) if form else None
     if method == "compressed-tensors":
         return _compressed(quantised)
+    return None
+
+
+_EVERY_MATRIX: Final = "attention={form},ffn={form},router={form},embedding={form},head={form},vectors=bf16,rest=bf16"
+
+
+def is_mlx(quantised: Mapping[str, Any]) -> bool:
+    """Tell whether it is MLX's: bits and groups of every matrix, tables included, and no method."""
+    return "quant_method" not in quantised and "bits" in quantised and "group_size" in quantised
+
+
+def _mlx_form(entry: Mapping[str, Any]) -> str | None:
+    """Return MLX's format of a model, or of a module that has one of its own."""
+    bits, group, mode = entry.get("bits"), entry.get("group_size"), entry.get("mode", "affine")
+    if not isinstance(mode, str):
+        return None
+    if mode == "affine":
+        form = f"mlx{bits}-g{group}"
+        return form if form in FORMATS else None
+    others: dict[object, str] = {("mxfp4", 4, 32): "mxfp4", ("mxfp8", 8, 32): "mxfp8", ("nvfp4", 4, 16): "nvfp4"}
+    return others.get((mode, bits, group)) if isinstance(bits, int) and isinstance(group, int) else None
+
+
+def _quark(quantised: Mapping[str, Any]) -> str | None:
+    """Return the scheme of AMD's Quark where all matrices have one format."""
+    every = quantised.get("global_quant_config")
+    weight = every.get("weight") if isinstance(every, Mapping) else None
+    apart = quantised.get("layer_quant_config") or quantised.get("layer_type_quant_config")
+    if not isinstance(weight, Mapping) or apart:
+        return None
+    form, group = str(weight.get("dtype")), weight.get("group_size")
+    shared = str(weight.get("qscheme"))
+    if form == "fp4" and group == 32 and shared == "per_group" and weight.get("scale_format") == "e8m0":
+        return _named("mxfp4")
+    if form == "fp8_e4m3":
+        known = {"per_tensor": "fp8-tensor", "per_channel": "fp8-channel"}.get(shared)
+        return _named(known) if known else None
     return None
 
 
@@ -77,10 +131,15 @@ ALGORITHMS: Final = {
 """Formats of ``quant_algo`` in ModelOpt's files."""
 
 _GROUPED: Final = {
+    (3, 128): "int3-g128",
+    (4, -1): "int4-channel-zero",
     (4, 128): "int4-g128",
     (4, 64): "int4-g64",
     (4, 32): "int4-g32-packed",
+    (8, -1): "int8-channel-zero",
     (8, 128): "int8-g128",
+    (8, 64): "int8-g64",
+    (8, 32): "int8-g32",
 }
 """Formats with a scale and a zero point for each group, by bits and the group's size."""
 
@@ -165,7 +224,15 @@ def apart(quantised: Mapping[str, Any]) -> list[tuple[str, list[str]]] | None:
     """
     found: dict[str, list[str]] = {}
     layers, groups = quantised.get("quantized_layers"), quantised.get("config_groups")
-    if isinstance(layers, Mapping):
+    if is_mlx(quantised):
+        base = {key: quantised.get(key) for key in ("bits", "group_size", "mode") if key in quantised}
+        for name, entry in quantised.items():
+            if isinstance(entry, Mapping):
+                form = _mlx_form({**base, **entry})
+                if form is None:
+                    return None
+                found.setdefault(form, []).append(str(name))
+    elif isinstance(layers, Mapping):
         for name, entry in layers.items():
             algorithm = entry.get("quant_algo") if isinstance(entry, Mapping) else entry
             form = ALGORITHMS.get(str(algorithm).upper())
@@ -184,7 +251,14 @@ def apart(quantised: Mapping[str, Any]) -> list[tuple[str, list[str]]] | None:
     return list(found.items())
 
 
-_LISTS: Final = ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
+_LISTS: Final = (
+    "ignore",
+    "exclude",
+    "modules_to_not_convert",
+    "exclude_modules",
+    "ignored_layers",
+    "llm_int8_skip_modules",
+)
 
 
 def left_out(quantised: Mapping[str, Any]) -> list[str]:
@@ -193,6 +267,11 @@ def left_out(quantised: Mapping[str, Any]) -> list[str]:
     dynamic = quantised.get("dynamic")  # GPTQModel: "-:" before an expression leaves out
     if isinstance(dynamic, Mapping):
         found += [f"re:{str(name)[2:]}" for name in dynamic if str(name).startswith("-:")]
+    if is_mlx(quantised):
+        found += [str(name) for name, entry in quantised.items() if entry is False and "." in str(name)]
+    extra = quantised.get("extra_config")  # AutoRound: modules with bits of their own, of which 16 are none
+    if isinstance(extra, Mapping):
+        found += [str(name) for name, one in extra.items() if isinstance(one, Mapping) and one.get("bits") == 16]
     return found
 
 

@@ -28,6 +28,17 @@ def class_defaults() -> dict[str, dict[str, Any]]:
     return loaded
 
 
+@cache
+def aliases() -> dict[str, dict[str, str]]:
+    """Return, by model type, further names under which transformers takes a key: its classes' ``attribute_map``.
+
+    Taken from transformers 5.24; a test compares them with the installed package.
+    """
+    text = Path(__file__).with_name("aliases.json").read_text("utf-8")
+    loaded: dict[str, dict[str, str]] = json.loads(text)
+    return loaded
+
+
 class Config:
     """Reads keys of one JSON object; every accessor takes the key's names in order of preference.
 
@@ -37,7 +48,8 @@ class Config:
     """
 
     def __init__(self, data: Mapping[str, Any], *, model_type: str, origin: str, path: str = "") -> None:
-        self.data = data
+        self.aliases: Mapping[str, str] = {} if path.endswith("].") else aliases().get(model_type, {})
+        self.data = _named(data, self.aliases)
         self.model_type = model_type
         self.origin = origin
         self.path = path
@@ -272,8 +284,8 @@ class Config:
         if not isinstance(value, dict):
             raise self._wrong(key, value, "an object")
         inner = Config(value, model_type=self.model_type, origin=self.origin, path=f"{self.path}{key}.")
+        inner.data, inner.aliases, inner._defaults = value, {}, {}
         inner.notes = self.notes
-        inner._defaults = {}
         self.sections.append(inner)
         return inner
 
@@ -288,11 +300,23 @@ class Config:
             f"{self.path}{key}"
             for key, value in self.data.items()
             if key not in self.used
+            and not self._said(key, value)
             and not is_harmless(key, value)
             and value is not None
             and not (key in self.defaults and self.defaults[key] == value)
         ]
         return own + [key for section in self.sections for key in section.unread()]
+
+    def _said(self, key: str, value: Any) -> bool:
+        """Tell whether a key is another name of one that was read, with the same value."""
+        name = self.aliases.get(key)
+        return name in self.used and self.data.get(name) == value
+
+
+def _named(data: Mapping[str, Any], aliases: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the keys, also under the names of the class where the file has another name only."""
+    meant = {name: data[key] for key, name in aliases.items() if data.get(name) is None and data.get(key) is not None}
+    return {**data, **meant} if meant else data
 
 
 def shown(value: Any) -> str:

@@ -11,6 +11,7 @@ from calc.attention.msa import MSA
 from calc.embedding import Embedding, Head, NormSpec
 from calc.ffn import FeedForward
 from calc.ffn.dense import DenseFFN
+from calc.ffn.moe import MoE
 from calc.importers.huggingface.blocks import RMS, tied
 from calc.importers.huggingface.decoder import attention, depth, masks
 from calc.importers.huggingface.experts import (
@@ -103,6 +104,29 @@ def ernie4_5_moe(config: Config) -> Model:
         sparse=sparse_layers(config, lambda index: (index + 1) % step == 0 and first <= index <= last),
         head=Head(tied=tied(config), bias=bias),
     )
+
+
+def ernie4_5_vl(config: Config) -> Model:
+    """Read the text model of ERNIE 4.5 VL: ERNIE 4.5 with further experts that only tokens of images use."""
+    pair = config.data.get("moe_intermediate_size", config.defaults.get("moe_intermediate_size")) or [1536, 512]
+    first = {
+        key: value[0]
+        for key, value in {**config.data, "moe_intermediate_size": pair}.items()
+        if key.startswith("moe_") and isinstance(value, list) and value
+    }
+    number = config.data.get("moe_num_experts", 64)
+    config.data = {**config.data, **first}
+    config.ignore("moe_use_aux_free", "moe_norm_min", "vision_config", "moe_multimodal_dispatch_use_allgather")
+    if not config.states("mlp_layer_types", "moe_layer_start_index"):
+        config.data = {**config.data, "moe_layer_start_index": 1}
+    model = ernie4_5_moe(config)
+    d_model, many = model.d_model, number[1] if isinstance(number, list) else config.size("moe_num_experts")
+    width = pair[1] if isinstance(pair, list) else pair
+    layers = sum(stack.repeat * sum(isinstance(layer.ffn, MoE) for layer in stack.layer) for stack in model.stack)
+    # their matrices, and a router's with its bias
+    left = layers * (many * 3 * d_model * width + many * (d_model + 1))
+    config.note(f"experts that only tokens of images use are not counted: {left:,} parameters")
+    return model
 
 
 def hy_v3(config: Config) -> Model:
@@ -327,7 +351,13 @@ def _selecting(config: Config, full: GQA) -> MSA:
 
 
 def mimo_v2(config: Config) -> Model:
-    """Read MiMo-V2-Flash: window layers with sinks and twice the key-value heads, values narrower than keys."""
+    """Read MiMo-V2 and V2.5: window layers with sinks and key-value heads of their own, values narrower than keys."""
+    if config.model_type == "mimo_v2":  # its files have the encoders' sections beside the keys of the text model
+        given = [key.removesuffix("_config") for key in ("vision_config", "audio_config") if config.data.get(key)]
+        if given:
+            config.note(f"the text model of mimo_v2 alone: its {' and '.join(given)} parts are not counted")
+        config.ignore("vision_config", "audio_config", "processor_config", "attention_projection_layout")
+        config.data = {"hidden_act": "silu", "tie_word_embeddings": False, **config.data}
     n_layers = depth(config)
     pattern = config.items("hybrid_layer_pattern", length=n_layers)
     listed = config.items("moe_layer_freq", length=n_layers)
@@ -372,6 +402,76 @@ def mimo_v2(config: Config) -> Model:
         layer_masks=layers,
         change=change,
     )
+
+
+def step3p5(config: Config) -> Model:
+    """Read Step 3.5 and 3.7 Flash: window layers with more heads, gated attention, the first layers dense.
+
+    Files repeat the kinds of layers for the modules that predict further tokens.
+    """
+    n_layers = depth(config)
+    config.data = {
+        **config.data,
+        "layer_types": (config.items("layer_types") or ["full_attention"] * n_layers)[:n_layers],
+    }
+    layers = masks(config, n_layers, config.optional_size("sliding_window"))
+    without_mtp(config)
+    config.ignore("swiglu_limits", "swiglu_limits_shared", "yarn_only_types", "partial_rotary_factors")
+    config.ignore("use_rope_layers", "sink", "zero_centered", "att_impl_type", "max_seq_len", "per_layer_config")
+    config.ignore(
+        "mtp_layer_types",
+        "mtp_mlp_layer_types",
+        "need_fp32_gate",
+        "use_moe_router_bias",
+        "moe_router_activation",
+        "use_mfa",
+        "use_moe",
+    )
+    config.ignore("use_head_wise_attn_gate", "use_qk_norm", "moe_every_n_layer", "moe_layer_offset", "use_im_start_end")
+    for key, only in (("use_head_wise_attn_gate", True), ("norm_expert_weight", True), ("use_moe_router_bias", True)):
+        if config.flag(key, default=only) is not only:
+            raise config.error(f"{config.path}{key} = false is not supported for {config.model_type}")
+    mixer = attention(config, qk_norm="rms", output_gate="head")
+    other = config.section("attention_other_setting")
+    other.ignore("attention_type", "num_attention_groups", "head_dim", "true_head_dim")
+    in_windows = config.optional_size("num_sliding_attention_heads") or other.size(
+        "num_attention_heads", default=mixer.n_heads
+    )
+    for key, same in (("num_attention_groups", mixer.n_kv_heads), ("head_dim", mixer.head_dim)):
+        if other.data.get(key, same) != same:
+            raise config.error(f"{config.path}attention_other_setting.{key} other than {same} is not supported")
+    named = _named_layers(config, n_layers)
+    moe = experts(
+        config,
+        shared=config.size("share_expert_dim", "share_expert_dims"),
+        **SIGMOID,
+        routed_scale=factor(config, "moe_router_scaling_factor"),
+    )
+    return sparse_decoder(
+        config,
+        mixer,
+        moe,
+        dense=lambda: network(config),
+        sparse=[index in named for index in range(n_layers)],
+        layer_masks=layers,
+        change=lambda mixer, mask: replace(mixer, n_heads=in_windows) if mask.kind == "window" else mixer,
+    )
+
+
+def _named_layers(config: Config, n_layers: int) -> set[int]:
+    """Return the layers with experts: of words, or of numbers in one text; all but the first three without either."""
+    kinds = config.items("mlp_layer_types")
+    listed = config.data.get("moe_layers_enum")
+    config.ignore("moe_layers_enum")
+    if kinds is not None:
+        return {index for index, kind in enumerate(kinds) if kind == "sparse"}
+    if listed is None:
+        return set(range(3, n_layers))
+    numbers = listed.split(",") if isinstance(listed, str) else listed
+    try:
+        return {int(one) for one in numbers if str(one).strip()}
+    except (TypeError, ValueError):
+        raise config.error(f"{config.path}moe_layers_enum is not a list of layers") from None
 
 
 def beam(config: Config) -> Model:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from calc.importers.huggingface.modules import Names
-from calc.importers.huggingface.quantised import apart, left_out, scheme_of
+from calc.importers.huggingface.quantised import apart, is_mlx, left_out, scheme_of
 from calc.importers.huggingface.roles import scheme_text, stored
 from calc.layers import Block
 from calc.model import Model
@@ -36,7 +36,7 @@ def weights_of(quantised: Mapping[str, Any], expert_dtype: object, model: Model)
         return None
     # of FP8 checkpoints that were quantised once more, only what is named changed
     again = str(quantised.get("quant_method", "")).lower() == "fp8"
-    base = scheme_of(quantised, expert_dtype) if again or not named else "rest=bf16"
+    base = scheme_of(quantised, expert_dtype) if again or not named or is_mlx(quantised) else "rest=bf16"
     if base is None:
         return None
     excluded = [] if named and again else left_out(quantised)

@@ -66,6 +66,21 @@ SAMPLES = (
         ),
     ),
     Sample(
+        "moe: Kimi K3, a norm in the latents' space",
+        MoE(
+            n_experts=7,
+            n_active_experts=3,
+            d_expert=13,
+            d_shared=17,
+            d_latent=9,
+            latent_norm=True,
+            scoring="sigmoid",
+            correction_bias=True,
+            normalised=True,
+            activation="situ",
+        ),
+    ),
+    Sample(
         "moe: Gemma 4, norms around router and branches, a factor for each expert",
         MoE(
             n_experts=7,
