@@ -57,7 +57,8 @@ def test_ratios_stand_under_one_another() -> None:
 
 
 def test_what_is_equal_everywhere_is_quiet_and_dense_models_have_no_active_share() -> None:
-    same = calc.compare(["llama-3-8b", "llama-3-8b"])
+    model = calc.load("llama-3-8b")
+    same = calc.compare([model, replace(model, name="twin", title="Its twin")])
     styles = {style for line in lines(same.grids[0]) for _, style in line if line[0][0].startswith("parameters")}
     assert styles == {"dim"}
     assert not [row for row in same.grids[0].rows if "active" in row.key]

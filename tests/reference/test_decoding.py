@@ -7,7 +7,7 @@ import torch
 
 from calc.ffn.moe import MoE
 from calc.model import Model
-from calc.validate.run import _sees_both_ways
+from calc.validate.run import sees_both_ways
 from calc.validate.samples import Sample, kinds, samples
 from calc.validate.subject import subject
 
@@ -22,7 +22,7 @@ def drops_tokens(sample: Sample) -> bool:
 @pytest.mark.parametrize("sample", ALL)
 def test_steps_equal_a_prefill(sample: Sample) -> None:
     proven = subject(sample)
-    if _sees_both_ways(proven) or drops_tokens(sample):
+    if sees_both_ways(proven) or drops_tokens(sample):
         pytest.skip("later positions change earlier ones")
     if isinstance(sample.spec, Model) and sample.spec.pooler:
         pytest.skip("pools the first position of the pass")
