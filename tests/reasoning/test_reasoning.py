@@ -331,11 +331,3 @@ def test_samples_that_share_a_prompt_fit_where_their_caches_do() -> None:
     asked = {"prompt": 100, "answer": 50, "steps": 0, "accelerator": "h100-sxm"}
     checked = calc.reason("llama-3-8b", **asked, check_tokens=10**6).data
     assert checked["tokens"]["peak_context"] == 150
-
-
-def test_routed_layers_thin_their_own_caches() -> None:
-    # every second layer of Jamba is routed, and none of them has attention
-    found = calc.adapt("jamba-1.5-large", capacity=0.125, every=2).data
-    assert found["cache_bytes"] == found["full_cache_bytes"] > 0
-    plain = calc.adapt("llama-3-8b", capacity=0.125, every=2).data
-    assert plain["cache_bytes"] == pytest.approx(plain["full_cache_bytes"] * (1 + 0.125) / 2)
