@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -28,7 +29,7 @@ from calc.mechanism import Mechanism
 from calc.operations import Einsum, Operation
 from calc.reference import TWINS
 from calc.schema import DOCUMENTS
-from calc.validate.run import Check, prove
+from calc.validate.run import Check, _anonymous, prove
 from calc.validate.samples import STRUCTURES, Sample, kinds, samples
 from calc.validate.shrink import sample as shrunk_sample
 
@@ -46,9 +47,15 @@ def test_every_sample_is_proven(sample: Sample) -> None:
     assert {"parameters", "forward", "backward"} <= {check.quantity for check in checks}
 
 
+@cache
+def mistakes(structure: Sample) -> list[Check]:
+    """Return what differs; a third of the presets shrink to what another one shrinks to."""
+    return wrong(prove(structure))
+
+
 @pytest.mark.parametrize("name", names())
 def test_every_preset_is_proven(name: str) -> None:
-    assert wrong(prove(shrunk_sample(calc.load(name)))) == []
+    assert mistakes(_anonymous(shrunk_sample(calc.load(name)))) == []
 
 
 @pytest.mark.gpu
