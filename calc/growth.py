@@ -110,7 +110,7 @@ def formulas(model: Model) -> Rows:
             found["projections"][_flops(block, weighted=True)] += block.repeat
             if block.name != "cross":  # that of the source does not grow
                 found["cache"][_cached(block)] += block.repeat
-        elif block.name == "ffn":
+        elif block.name in ("ffn", "ffn_beside"):
             found["ffn"][_flops(block, weighted=True)] += block.repeat
     return {
         part: [PartFormula(text, layers) for text, layers in counted.most_common() if text]

@@ -36,6 +36,9 @@ class Layer(Record):
     """A second mixer that reads what the attention reads, through the same norm, and is added to it (Falcon-H1)."""
     cross: Attention | None = None
     ffn: FeedForward | None = None
+    ffn_beside: FeedForward | None = None
+    """A second network: it follows the attention, and ``ffn`` reads, through its own norm, what enters the layer
+    (Arctic: a dense network after the attention, experts beside both)."""
     norm: NormSpec | None = None
     placement: Placement = "pre"
     ffn_placement: Placement | None = None
@@ -60,6 +63,10 @@ class Layer(Record):
             raise SpecError("a parallel layer is one attention beside one ffn")
         if "sum" in (self.placement, self.ffn_placement) and (self.parallel or self.beside or self.hyper):
             raise SpecError("placement = sum needs parts that follow one another in one residual stream")
+        if self.ffn_beside and not (self.attention and self.ffn and not self.cross):
+            raise SpecError("a second network beside the ffn needs an attention and an ffn, and no cross")
+        if self.ffn_beside and (self.placement != "pre" or self.ffn_placement or self.parallel or self.hyper):
+            raise SpecError("a second network beside the ffn needs norms before each part of one residual stream")
         if self.beside and not self.attention:
             raise SpecError("a mixer beside the attention needs an attention")
 
@@ -71,6 +78,7 @@ class Layer(Record):
             "beside": Attention,
             "cross": Attention,
             "ffn": FeedForward,
+            "ffn_beside": FeedForward,
             "hyper": HyperConnection,
         }
         values = {key: families[key].build(value) if key in families else value for key, value in data.items()}
@@ -79,8 +87,8 @@ class Layer(Record):
 
     def blocks(self) -> Iterator[Block]:
         """Yield the layer's tables: its parts, and the norms and residuals between them."""
-        named = (("attention", self.attention), ("beside", self.beside), ("cross", self.cross), ("ffn", self.ffn))
-        parts = [(name, mechanism) for name, mechanism in named if mechanism]
+        named = {name: getattr(self, name) for name in ("attention", "beside", "cross", "ffn_beside", "ffn")}
+        parts = [(name, mechanism) for name, mechanism in named.items() if mechanism]
         for name, mechanism in parts:
             yield Block.of(name, mechanism)
             if self.hyper:

@@ -465,7 +465,8 @@ def listing(search: str = "") -> Result:
     rows, records = [], []
     for model in catalog.all_models():
         params = model.params()
-        labels = [block.label for block in model.blocks() if block.name in ("patches", "attention", "ffn")]
+        shown = ("patches", "attention", "ffn_beside", "ffn")
+        labels = [block.label for block in model.blocks() if block.name in shown]
         kinds = ", ".join(dict.fromkeys([*labels, *(f"{tower.modality} tower" for tower in model.tower)]))
         if wanted not in f"{model.name} {model.title} {kinds}".lower():
             continue

@@ -422,7 +422,7 @@ def complexity_exponent(model: Model, kind: str | None = None) -> Fraction:
 @quantity("complexity.ffn_exponent", "exponent")
 def complexity_ffn_exponent(model: Model) -> Fraction:
     """Return the power of the sequence length in the FLOPs of the feed-forward networks."""
-    blocks = [block for block in model.blocks() if block.name == "ffn"]
+    blocks = [block for block in model.blocks() if block.name in ("ffn", "ffn_beside")]
     if not blocks:
         raise SpecError(f"{model.name} has no feed-forward network")
     one, two = (_prefill(blocks, length) for length in (2**40, 2**41))
@@ -489,7 +489,7 @@ MODEL_FIELDS = ("d_model", "vocab_size", "max_context", "n_layers")
 
 def _parts(model: Model) -> Iterator[Any]:
     for layer in model.kinds_of_layer():
-        yield from (part for part in (layer.attention, layer.cross, layer.ffn) if part)
+        yield from (part for part in (layer.attention, layer.cross, layer.ffn, layer.ffn_beside) if part)
 
 
 def _values(model: Model, name: str) -> Iterator[int | float]:

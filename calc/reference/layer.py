@@ -25,6 +25,7 @@ class LayerTwin(Twin):
     Transformer's norm(x + f(x)) (``BertLayer``), norms before and after (``Gemma2DecoderLayer``), parallel with one
     norm (``GPTJBlock``) or two (``GPTNeoXLayer``), scaled residuals (``GraniteDecoderLayer``),
     hyper-connections (``DeepseekV4DecoderLayer``), a second mixer beside the attention (``FalconH1DecoderLayer``),
+    experts beside the attention and the network after it (``ArcticDecoderLayer`` of Snowflake/snowflake-arctic-base),
     alternating updates, a low-rank residual, vectors of its own (``Gemma3nTextDecoderLayer``), a scale
     (``Gemma4TextDecoderLayer`` of transformers).
     """
@@ -33,7 +34,7 @@ class LayerTwin(Twin):
         super().__init__()
         self.spec = spec
         self.path = f"{path}.residual"
-        named = {"attention": spec.attention, "beside": spec.beside, "cross": spec.cross, "ffn": spec.ffn}
+        named = {name: getattr(spec, name) for name in ("attention", "beside", "cross", "ffn_beside", "ffn")}
         self.parts = [name for name, mechanism in named.items() if mechanism]
         for name in self.parts:
             twin = reference.build(named[name], d_model, vocab_size)
@@ -96,7 +97,8 @@ class LayerTwin(Twin):
             if shared is not None:
                 given = shared
             elif name != "beside":  # which reads what the attention read
-                given = self._normed(f"{name}_norm", x if parallel else total)
+                first = parallel or (name == "ffn" and self.spec.ffn_beside is not None)
+                given = self._normed(f"{name}_norm", x if first else total)
             result = part(given)
             with self.operation(f"{name}_residual"):
                 total = total + result

@@ -74,8 +74,8 @@ class Order:
         for name in parts:
             if name in self._waiting:
                 normed = self._normed.get(BESIDE.get(name, name), self._normed.get("input"))
-                self._run(name, normed or (self._enters if around.parallel else self._stream))
-        stream = self._enters if around.parallel and isinstance(operation, Norm) else self._stream
+                self._run(name, normed or (self._enters if self._first(name, around) else self._stream))
+        stream = self._enters if self._first(part, around) and isinstance(operation, Norm) else self._stream
         hyper = self._blocks.get(f"{part}_hyper")
         if hyper and not parts:
             stream = (hyper.path, "collapse")
@@ -88,6 +88,10 @@ class Order:
             self._stream = own
         else:
             self._given[parts[0]] = own
+
+    def _first(self, part: str, around: Block) -> bool:
+        """Tell whether a part reads what enters the layer, not what the part before has added to."""
+        return around.parallel or (part == "ffn" and "ffn_beside" in self._blocks)
 
     def _after(self) -> None:
         """Pass through the parts that nothing between them reads."""

@@ -28,7 +28,7 @@ class Size(Record):
         """Read the sizes off a model's tables."""
         params = model.params()
         experts = [layer.ffn for layer in model.kinds_of_layer() if isinstance(layer.ffn, MoE)]
-        blocks = [block for block in model.blocks() if block.name == "ffn"]
+        blocks = [block for block in model.blocks() if block.name in ("ffn", "ffn_beside")]
         held = sum(b.repeat * op.parameters(b.letters) for b in blocks for part, op in b.parts() if part == "ffn")
         used = sum(
             b.repeat * op.active_parameters(b.letters) for b in blocks for part, op in b.parts() if part == "ffn"

@@ -11,7 +11,7 @@ from calc.model import Layer, Model
 from calc.records import replace
 from calc.symbolic.mechanisms import read_option
 
-PLACES = ("attention", "beside", "cross", "ffn")
+PLACES = ("attention", "beside", "cross", "ffn_beside", "ffn")
 
 
 def with_options(model: Model, options: Mapping[str, str]) -> Model:

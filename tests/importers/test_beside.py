@@ -78,6 +78,12 @@ HUNYUAN = {
     "num_experts": 16, "moe_topk": 1, "num_shared_expert": 1, "use_mixed_mlp_moe": True, "use_qk_norm": True,
     "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False,
 }  # fmt: skip
+ARCTIC = {
+    "model_type": "arctic", "architectures": ["ArcticForCausalLM"], **sizes(7168, 4864, 35, 56, 32_000, 8),
+    "num_local_experts": 128, "num_experts_per_tok": 2, "moe_layer_frequency": 1, "parallel_attn_mlp_res": True,
+    "use_residual": True, "moe_eval_capacity_factor": 1, "moe_min_capacity": 0, "moe_token_dropping": False,
+    "enable_expert_tensor_parallelism": False, "moe_train_capacity_factor": 1, "max_position_embeddings": 4096,
+}  # fmt: skip
 FALCON = {
     "alibi": False, "apply_residual_connection_post_layernorm": False, "bias": False, "parallel_attn": True,
     "vocab_size": 65_024, "torch_dtype": "bfloat16",
@@ -224,6 +230,8 @@ ROUNDED: list[tuple[str, dict[str, Any], float, float | None]] = [
     ("xai-org/grok-2", GROK_2, 500 * 2**30 / 2, None),
     # arXiv:2411.02265, abstract: 389B and 52B
     ("tencent/Tencent-Hunyuan-Large", HUNYUAN, 389e9, 52e9),
+    # README.md of Snowflake/snowflake-arctic-instruct: 480B, 17B active
+    ("Snowflake/snowflake-arctic-instruct", ARCTIC, 480e9, 17e9),
     # arXiv:2504.07491 §2: 16B and 2.8B of the language model
     ("moonshotai/Kimi-VL-A3B-Instruct", KIMI_VL, 16e9, 2.8e9),
     # arXiv:2507.20984, abstract: 21B, 3B active
@@ -289,6 +297,24 @@ def test_layer_norms_and_linear_biases_tell_orion_and_the_large_baichuan_from_ll
     assert read(orion).model.params().total == llama + (2 * 40 + 1) * 5120  # a bias in every norm
     assert '"alibi"' not in repr(read(BAICHUAN).model.stack)
     assert "alibi" in repr(read(BAICHUAN_13B).model.stack)
+
+
+def test_arctic_is_a_dense_model_of_ten_billion_and_128_experts_over_all_layers() -> None:
+    model = read(ARCTIC).model
+    dense = read({key: value for key, value in ARCTIC.items() if "expert" not in key} | {"num_local_experts": 1,
+        "num_experts_per_tok": 1}).model  # fmt: skip
+    each = 35 * 3 * 7168 * 4864  # README.md of Snowflake/snowflake-arctic-instruct: 10B and 128 x 3.66B
+    assert each == pytest.approx(3.66e9, rel=0.001)
+    assert model.params().total - dense.params().total == 127 * (each + 35 * 7168)
+    assert dense.params().total - each == pytest.approx(10e9, rel=0.01)
+    norms, plain = 35 * 7168, read({**ARCTIC, "parallel_attn_mlp_res": False, "use_residual": False}).model
+    assert model.params().total - plain.params().total == norms + 35 * 3 * 7168**2
+    every_second = read({**ARCTIC, "moe_layer_frequency": 2}).model
+    assert model.params().total - every_second.params().total == 18 * (
+        127 * 3 * 7168 * 4864 + 128 * 7168 + 3 * 7168**2 + 7168
+    )
+    with pytest.raises(ConfigError, match="contradict"):
+        read({**ARCTIC, "use_residual": False})
 
 
 def test_ring_is_ling_with_lightning_attention_in_four_of_five_layers() -> None:

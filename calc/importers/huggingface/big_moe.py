@@ -1,4 +1,4 @@
-"""Large decoders with experts whose code stands beside their checkpoints: Grok and Hunyuan-Large."""
+"""Large decoders with experts whose code stands beside their checkpoints: Grok, Hunyuan-Large, Arctic, Step3."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from calc.ffn import FeedForward
 from calc.ffn.dense import DenseFFN
 from calc.ffn.moe import MoE
 from calc.importers.huggingface.blocks import RMS, activation, assemble, fold
-from calc.importers.huggingface.decoder import attention, depth, width
-from calc.importers.huggingface.experts import experts, factor, one_size, sparse_decoder
+from calc.importers.huggingface.decoder import attention, depth, masks, width
+from calc.importers.huggingface.experts import experts, factor, network, one_size, sparse_decoder, sparse_layers
 from calc.importers.huggingface.moe import same_for_all
 from calc.importers.huggingface.reader import Config
+from calc.masks import Mask
 from calc.model import Layer, Model
 from calc.records import replace
 
@@ -79,4 +80,37 @@ def hunyuan_large(config: Config) -> Model:
         stack=fold([index % group != 0 for index in range(n_layers)], layer),
         final_norm=RMS,
         head=Head(tied=config.flag("tie_word_embeddings", default=False), scaled=factor(config, "logits_scaling")),
+    )
+
+
+def arctic(config: Config) -> Model:
+    """Read Snowflake Arctic: a dense network after the attention, and experts that read what enters the layer.
+
+    Source: modeling_arctic.py of Snowflake/snowflake-arctic-base; ``ArcticDecoderLayer`` of vLLM.
+    """
+    config.ignore("enable_expert_tensor_parallelism", "moe_eval_capacity_factor", "moe_train_capacity_factor")
+    config.ignore("moe_min_capacity", "moe_token_dropping")
+    inner, every = config.size("intermediate_size"), config.size("moe_layer_frequency", default=2)
+    beside = config.flag("parallel_attn_mlp_res", "use_residual", default=False)
+    moe = experts(config, d_expert=inner, normalised=True)
+    dense = network(config)
+    mixer = attention(config, qkv_bias=False, o_bias=False)
+    layer_masks = masks(config, depth(config), config.optional_size("sliding_window"))
+    sparse = sparse_layers(config, lambda index: (index + 1) % every == 0)
+
+    def layer(kind: tuple[Mask, bool]) -> Layer:
+        mask, with_experts = kind
+        return Layer(
+            attention=replace(mixer, mask=mask),
+            ffn=moe if with_experts else dense,
+            ffn_beside=replace(dense, d_ff=width(config)) if with_experts and beside else None,
+            norm=RMS,
+        )
+
+    return assemble(
+        config,
+        d_model=width(config),
+        stack=fold(list(zip(layer_masks, sparse, strict=True)), layer),
+        final_norm=RMS,
+        head=Head(tied=config.flag("tie_word_embeddings", default=False)),
     )

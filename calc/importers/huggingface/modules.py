@@ -93,6 +93,8 @@ def names(block: Block, tensor: Tensor) -> list[str]:
     leaves = leaves or _LEAVES.get(_plain(operation), (_plain(operation),))
     if tensor.layer < 0:
         return list(leaves)
+    if block.name == "ffn_beside":
+        return [f"layers.{tensor.layer}.residual_mlp.{leaf}" for leaf in leaves]
     apart = any(other.name == "routed_norm" for other in block.operations)  # Gemma 4: a network beside the experts
     found = [f"{holder}.{leaf}".strip(".") for holder in _holders(kind, tensor, apart) for leaf in leaves]
     return [f"layers.{tensor.layer}.{name}" for name in found]

@@ -224,6 +224,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("renamed:molmo", "molmo"),
     ("big_moe:grok", "grok-1 grok grok-2"),
     ("big_moe:hunyuan_large", "hunyuan"),
+    ("big_moe:arctic", "arctic"),
     ("varied:nemotron_nas", "nemotron-nas"),
     ("varied:openelm", "openelm"),
     ("beside:bailing_moe", "bailing_moe bailing_moe_v2"),

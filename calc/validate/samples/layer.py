@@ -5,6 +5,7 @@ from __future__ import annotations
 from calc.attention.gqa import GQA
 from calc.embedding import NormSpec
 from calc.ffn.dense import DenseFFN
+from calc.ffn.moe import MoE
 from calc.hyper import HyperConnection
 from calc.masks import Window
 from calc.model import Layer, Model, Stack
@@ -14,6 +15,7 @@ from calc.validate.samples import Sample
 RMS, LAYER_NORM = NormSpec(kind="rms"), NormSpec(kind="layer", bias=True)
 MIXER = GQA(n_heads=4, n_kv_heads=2, head_dim=6, rotary_dim=6)
 NETWORK = DenseFFN(d_ff=37, activation="silu", gated=True)
+EXPERTS = MoE(n_experts=5, n_active_experts=2, d_expert=7, normalised=True)
 LOCAL = replace(MIXER, mask=Window(window=4))
 
 
@@ -37,6 +39,11 @@ SAMPLES = (
     _sample("parallel, norms after too", Stack(layer=(_layer(norm=RMS, parallel="two_norms", placement="both"),))),
     _sample("feed-forward with norms after it", Stack(layer=(_layer(norm=RMS, ffn_placement="both"),))),
     _sample("a mixer beside the attention", Stack(repeat=2, layer=(_layer(norm=RMS, beside=LOCAL),))),
+    _sample(
+        "experts beside attention and network",
+        Stack(repeat=2, layer=(Layer(attention=MIXER, ffn=EXPERTS, ffn_beside=NETWORK, norm=RMS),)),
+    ),
+    _sample("two networks, no norms", Stack(layer=(_layer(ffn_beside=replace(NETWORK, d_ff=23)),))),
     _sample("no norm before the attention", Stack(layer=(_layer(norm=RMS, attention_norm=False),))),
     _sample("one gate a part", Stack(repeat=2, layer=(_layer(norm=RMS, gate="scalar"),))),
     _sample("a gate for each channel", Stack(layer=(_layer(norm=RMS, gate="channel"),))),
