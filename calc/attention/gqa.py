@@ -39,6 +39,9 @@ class GQA(Grouped):
     head_dim: Positive
     v_head_dim: Positive | None = None
     """Width of a value head where it differs from ``head_dim``."""
+    q_lora_rank: Positive | None = None
+    """Queries pass a narrower vector of this width, with a norm over it, before they become heads (Step3's multi-matrix
+    factorisation, arXiv:2507.19427)."""
     qkv_bias: bool = False
     k_bias: bool | None = None
     """Bias of the key projection where it differs from ``qkv_bias`` (Whisper has none)."""
@@ -111,7 +114,14 @@ class GQA(Grouped):
 
     def _queries(self) -> list[Operation]:
         bias = "kgh" if self.qkv_bias else ""
-        table: list[Operation] = [Einsum("q_proj", "btd,dkgh->btkgh", weight="dkgh", bias=bias)]
+        table: list[Operation] = []
+        of, width = "x", "d"
+        if self.q_lora_rank is not None:
+            table.append(Einsum("q_a_proj", "btd,dq->btq", weight="dq"))
+            table.append(Norm("q_a_norm", "btq", inputs=("q_a_proj",), kind="rms", weight="q"))
+            of, width = "q_a_norm", "q"
+        equation = f"bt{width},{width}kgh->btkgh"
+        table.append(Einsum("q_proj", equation, inputs=(of,), weight=f"{width}kgh", bias=bias))
         if self.qk_norm:
             table.append(self._norm("q_norm", "btkgh", "q_proj", {"head": "h", "each_head": "kgh", "all_heads": "kgh"}))
         if self.rotary_dim:

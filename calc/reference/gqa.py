@@ -30,7 +30,8 @@ class GQATwin(Twin):
     Options: biases (Qwen2, GPT-2), query-key norm per head (Qwen3, Command-R+) or over all heads (OLMo-2), partial
     rotation (GPT-NeoX), ALiBi (Press et al. 2021, arXiv:2108.12409), T5's relative buckets (arXiv:1910.10683 §2.1),
     softcap (Gemma 2, arXiv:2408.00118), sinks (gpt-oss), queries scaled by position (Llama 4), normed or scaled values,
-    values from the key projection (Gemma 4), keys and values of an earlier layer (Gemma 3n), a gate on the result
+    values from the key projection (Gemma 4), queries through a low rank (``Step3TextAttention`` of vLLM),
+    keys and values of an earlier layer (Gemma 3n), a gate on the result
     (Qwen3-Next).
     """
 
@@ -43,7 +44,10 @@ class GQATwin(Twin):
         self.made: KeysValues | None = None
         self.value_width = spec.v_head_dim or spec.head_dim
         heads = spec.n_heads
-        self.q_proj = nn.Linear(d_model, heads * spec.head_dim, bias=spec.qkv_bias)
+        if spec.q_lora_rank:
+            self.q_a_proj = nn.Linear(d_model, spec.q_lora_rank, bias=False)
+            self.q_a_norm = RMSNorm(spec.q_lora_rank)
+        self.q_proj = nn.Linear(spec.q_lora_rank or d_model, heads * spec.head_dim, bias=spec.qkv_bias)
         self.o_proj = nn.Linear(heads * self.value_width, d_model, bias=spec.o_bias)
         if spec.qk_norm:
             self.q_norm = self._norm(heads)
@@ -100,6 +104,11 @@ class GQATwin(Twin):
     def _queries(self, x: Tensor, positions: Tensor) -> Tensor:
         """Return queries [b, t, heads, width], normed, rotated, scaled."""
         spec = self.spec
+        if spec.q_lora_rank:
+            with self.operation("q_a_proj"):
+                x = self.q_a_proj(x)
+            with self.operation("q_a_norm"):
+                x = self.q_a_norm(x)
         with self.operation("q_proj"):
             q = self.q_proj(x).unflatten(-1, (spec.n_heads, -1))
         if spec.qk_norm:

@@ -84,6 +84,18 @@ ARCTIC = {
     "use_residual": True, "moe_eval_capacity_factor": 1, "moe_min_capacity": 0, "moe_token_dropping": False,
     "enable_expert_tensor_parallelism": False, "moe_train_capacity_factor": 1, "max_position_embeddings": 4096,
 }  # fmt: skip
+STEP3 = {
+    "model_type": "step3_vl", "architectures": ["Step3VLForConditionalGeneration"], "vision_config": {},
+    "text_config": {
+        "architectures": ["Step3TextForCausalLM"], "hidden_size": 7168, "intermediate_size": 18_432,
+        "num_hidden_layers": 61, "num_attention_heads": 64, "num_attention_groups": 1, "head_dim": 256,
+        "share_q_dim": 2048, "vocab_size": 128_815, "moe_layers_enum": ",".join(map(str, range(4, 60))),
+        "moe_intermediate_size": 5120, "moe_num_experts": 48, "moe_top_k": 3, "share_expert_dim": 5120,
+        "norm_expert_weight": False, "max_position_embedding": 65_536, "max_seq_len": 65_536, "rms_norm_eps": 1e-5,
+        "rope_theta": 500_000, "torch_dtype": "bfloat16",
+    },
+}  # fmt: skip
+"""The defaults of ``Step3TextConfig`` of vLLM; the README of stepfun-ai/Step3 states the same sizes."""
 FALCON = {
     "alibi": False, "apply_residual_connection_post_layernorm": False, "bias": False, "parallel_attn": True,
     "vocab_size": 65_024, "torch_dtype": "bfloat16",
@@ -232,6 +244,8 @@ ROUNDED: list[tuple[str, dict[str, Any], float, float | None]] = [
     ("tencent/Tencent-Hunyuan-Large", HUNYUAN, 389e9, 52e9),
     # README.md of Snowflake/snowflake-arctic-instruct: 480B, 17B active
     ("Snowflake/snowflake-arctic-instruct", ARCTIC, 480e9, 17e9),
+    # README.md of stepfun-ai/Step3: 316B of the language model, 38B active
+    ("stepfun-ai/step3", STEP3, 316e9, 38e9),
     # arXiv:2504.07491 §2: 16B and 2.8B of the language model
     ("moonshotai/Kimi-VL-A3B-Instruct", KIMI_VL, 16e9, 2.8e9),
     # arXiv:2507.20984, abstract: 21B, 3B active
@@ -317,6 +331,15 @@ def test_arctic_is_a_dense_model_of_ten_billion_and_128_experts_over_all_layers(
         read({**ARCTIC, "use_residual": False})
 
 
+def test_step3_caches_one_head_and_squeezes_queries() -> None:
+    model = read(STEP3).model
+    assert model.cache(1).bytes == 61 * 2 * 256 * 2
+    mixer = model.stack[0].layer[0].attention
+    assert mixer is not None
+    table = {op.name: op.parameters({"d": 7168, **mixer.bind()}) for op in mixer.operations()}
+    assert table["q_a_proj"] + table["q_a_norm"] + table["q_proj"] == 7168 * 2048 + 2048 + 2048 * 64 * 256
+
+
 def test_ring_is_ling_with_lightning_attention_in_four_of_five_layers() -> None:
     ring, ling = read(RING).model, read(LING).model
     # 16 heads of keys and values in place of 4, a gate of their width, and a norm over all heads
@@ -356,6 +379,11 @@ def test_minimax_m1_is_read_as_minimax_01() -> None:
         ({**QWEN, "intermediate_size": 22_017}, "is not divisible"),
         ({**GLM, "num_layers": 2, "padded_vocab_size": 100, "rmsnorm": False}, "rmsnorm = false is not supported"),
         ({**GLM, "num_layers": 2, "padded_vocab_size": 100, "position_encoding_2d": True}, "is not supported"),
+        ({**STEP3["text_config"], "model_type": "step3_text", "moe_layers_enum": "4,61"}, "numbers of 61 layers"),
+        (
+            {**STEP3["text_config"], "model_type": "step3_text", "num_attention_groups": 8},
+            "attention_groups = 8 is not supported",
+        ),
         ({**LING, "use_bias": True}, "use_bias = true is not supported"),
     ],
 )

@@ -8,7 +8,15 @@ from calc.ffn.dense import DenseFFN
 from calc.ffn.moe import MoE
 from calc.importers.huggingface.blocks import RMS, activation, assemble, fold
 from calc.importers.huggingface.decoder import attention, depth, masks, width
-from calc.importers.huggingface.experts import experts, factor, network, one_size, sparse_decoder, sparse_layers
+from calc.importers.huggingface.experts import (
+    experts,
+    factor,
+    network,
+    one_size,
+    sparse_decoder,
+    sparse_layers,
+    without_mtp,
+)
 from calc.importers.huggingface.moe import same_for_all
 from calc.importers.huggingface.reader import Config
 from calc.masks import Mask
@@ -112,5 +120,40 @@ def arctic(config: Config) -> Model:
         d_model=width(config),
         stack=fold(list(zip(layer_masks, sparse, strict=True)), layer),
         final_norm=RMS,
+        head=Head(tied=config.flag("tie_word_embeddings", default=False)),
+    )
+
+
+def step3(config: Config) -> Model:
+    """Read Step3: queries of low rank over one head of keys and values; experts in the layers that a text lists.
+
+    Source: arXiv:2507.19427 §3; ``Step3TextForCausalLM`` of vLLM.
+    """
+    config.refuse("num_attention_groups", 1)
+    config.rename(num_attention_groups="num_key_value_heads", max_position_embedding="max_position_embeddings")
+    config.data = {"hidden_act": "silu", "num_key_value_heads": 1, **config.data}
+    config.ignore("max_seq_len", "use_mfa", "use_moe", "moe_every_n_layer", "use_im_start_end", "image_token_len")
+    without_mtp(config)
+    n_layers = depth(config)
+    listed = range(1, n_layers)  # as the code has it for a file that lists none
+    if config.states("moe_layers_enum"):
+        words = config.text("moe_layers_enum").split(",")
+        if not all(word.strip().isdecimal() and int(word) < n_layers for word in words):
+            raise config.error(f"{config.path}moe_layers_enum is not a list of the numbers of {n_layers} layers")
+        listed = {int(word) for word in words}
+    moe = experts(
+        config,
+        n_experts=config.size("moe_num_experts"),
+        n_active_experts=config.size("moe_top_k"),
+        shared=config.size("share_expert_dim"),
+        normalised=config.flag("norm_expert_weight", default=False),
+    )
+    mixer = attention(config, qkv_bias=False, o_bias=False, q_lora_rank=config.size("share_q_dim"))
+    return sparse_decoder(
+        config,
+        mixer,
+        moe,
+        dense=lambda: network(config),
+        sparse=[index in listed for index in range(n_layers)],
         head=Head(tied=config.flag("tie_word_embeddings", default=False)),
     )

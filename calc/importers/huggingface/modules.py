@@ -71,7 +71,7 @@ _OF_KIND: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "mamba": {"x_proj": _IN, "z_proj": _IN, "dt_low": ("x_proj",), "b_proj": ("x_proj",), "c_proj": ("x_proj",)},
     "mamba2": dict.fromkeys(("x_proj", "z_proj", "b_proj", "c_proj", "dt_proj"), _IN),
     "ffn": {"gate_proj": ("gate_proj", "w1", "gate_up_proj")},
-    "gqa": {"gate_proj": ("gate_proj", "g_proj", "q_proj")},
+    "gqa": {"q_a_proj": ("q_proj",), "gate_proj": ("gate_proj", "g_proj", "q_proj")},
 }
 
 NOT_OURS: Final = re.compile(

@@ -43,6 +43,7 @@ SAMPLES = (
         GQA(n_heads=4, n_kv_heads=2, head_dim=8, qk_norm="rms", qk_norm_over="all_heads", softcap=True),
     ),
     Sample("norm of the result", GQA(n_heads=6, n_kv_heads=2, head_dim=4, v_head_dim=5, result_norm="rms")),
+    Sample("queries through a low rank", GQA(n_heads=6, n_kv_heads=1, head_dim=8, q_lora_rank=5, rotary_dim=8)),
     Sample("ALiBi", GQA(n_heads=6, n_kv_heads=6, head_dim=4, position_bias="alibi", qkv_bias=True, k_bias=False)),
     Sample(
         "relative buckets, no scale",
