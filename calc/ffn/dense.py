@@ -29,6 +29,8 @@ class DenseFFN(FeedForward):
     activation: Activation = "gelu"
     gated: bool = False
     bias: bool = False
+    down_bias: bool | None = None
+    """Bias of the last projection where it differs from ``bias`` (TeleChat has this one alone)."""
     n_scalars: Positive | None = None
     """Numbers that the activation stores, learned or not (xIELU has four; arXiv:2411.13010)."""
     inner_norm: Literal["rms"] | None = None
@@ -51,5 +53,5 @@ class DenseFFN(FeedForward):
             table = (up, activation("activation", "btf", "up_proj", self.activation, weight=scalars))
         if self.inner_norm:
             table += (Norm("inner_norm", "btf", inputs=(table[-1].name,), kind=self.inner_norm, weight="f"),)
-        down = Einsum("down_proj", "btf,fd->btd", inputs=(table[-1].name,), weight="fd", bias="d" if self.bias else "")
-        return (*table, down)
+        outer = "d" if (self.bias if self.down_bias is None else self.down_bias) else ""
+        return (*table, Einsum("down_proj", "btf,fd->btd", inputs=(table[-1].name,), weight="fd", bias=outer))

@@ -53,6 +53,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class DenseTwin(Twin):
     """σ(x W_up) W_down (``GPT2MLP``), or (σ(x W_gate) ⊙ x W_up) W_down (``LlamaMLP`` of transformers).
 
+    ``TelechatMLP`` of Tele-AI/Telechat has a bias in W_down alone.
+
     Vaswani et al. 2017, arXiv:1706.03762 §3.3; Shazeer 2020, arXiv:2002.05202.
     """
 
@@ -60,7 +62,7 @@ class DenseTwin(Twin):
         super().__init__()
         self.spec = spec
         self.up_proj = nn.Linear(d_model, spec.d_ff, bias=spec.bias)
-        self.down_proj = nn.Linear(spec.d_ff, d_model, bias=spec.bias)
+        self.down_proj = nn.Linear(spec.d_ff, d_model, bias=spec.bias if spec.down_bias is None else spec.down_bias)
         if spec.gated:
             self.gate_proj = nn.Linear(d_model, spec.d_ff, bias=spec.bias)
         if spec.n_scalars:

@@ -62,6 +62,24 @@ MIMO = {
     "num_nextn_predict_layers": 1,
 }  # fmt: skip
 
+TELECHAT = {
+    "model_type": "telechat", "architectures": ["TelechatForCausalLM"], "hidden_size": 4096, "n_head": 32,
+    "n_layer": 30, "ffn_hidden_size": 12_288, "vocab_size": 160_256, "seq_length": 8192, "skip_bias_add": True,
+    "skip_bias_add_qkv": False, "embed_layernorm": False, "training_seqlen": 8192, "n_inner": None,
+    "apply_residual_connection_post_layernorm": False, "torch_dtype": "float16",
+}  # fmt: skip
+TELECHAT_12B = {
+    **TELECHAT, "hidden_size": 5120, "n_layer": 38, "vocab_size": 120_000, "tie_word_embeddings": False, "logn": False,
+    "semi_causal": False,
+}  # fmt: skip
+TELECHAT_2 = {
+    **TELECHAT_12B, "hidden_size": 6144, "n_head": 48, "n_layer": 64, "ffn_hidden_size": 20_480, "vocab_size": 131_072,
+}  # fmt: skip
+"""Sizes of predict_telechat_35b.yaml and predict_telechat_115b.yaml of mindspore-lab/mindformers."""
+TELECHAT_115B = {
+    **TELECHAT_2, "hidden_size": 8192, "n_head": 64, "num_key_value_heads": 8, "n_layer": 96,
+    "ffn_hidden_size": 40_960,
+}  # fmt: skip
 GROK = {
     "model_type": "grok-1", **sizes(6144, 32_768, 64, 48, 131_072, 8), "num_experts": 8, "num_experts_per_tok": 2,
     "attn_output_multiplier": 0.088, "embedding_multiplier_scale": 78.4, "output_multiplier_scale": 0.577,
@@ -225,6 +243,9 @@ COUNTS: list[tuple[str, dict[str, Any], int]] = [
     ("baidu/ERNIE-4.5-VL-28B-A3B", ERNIE_VL, 28_624_635_776 - 6_799_197_888),
     # Qwen 2.5's 7,615,616,512, and 128 rows
     ("allenai/Molmo-7B-D-0924", MOLMO, 7_615_616_512 + 128 * 3584),
+    # total_size of pytorch_model.bin.index.json in models/7B and models/12B-V2 of Tele-AI/Telechat, two bytes each
+    ("Tele-AI/telechat-7B", TELECHAT, 14_400_036_864 // 2),
+    ("Tele-AI/TeleChat-12B-v2", TELECHAT_12B, 24_772_864_000 // 2),
     ("stabilityai/stablelm-3b-4e1t", STABLELM, 2_795_443_200),
     ("allenai/OLMo-7B", OLMO, 6_888_095_744),
     ("tiiuae/falcon-7b before it had a class", FALCON_7B, 6_921_720_704),
@@ -246,6 +267,9 @@ ROUNDED: list[tuple[str, dict[str, Any], float, float | None]] = [
     ("Snowflake/snowflake-arctic-instruct", ARCTIC, 480e9, 17e9),
     # README.md of stepfun-ai/Step3: 316B of the language model, 38B active
     ("stepfun-ai/step3", STEP3, 316e9, 38e9),
+    # README.md of Tele-AI/TeleChat2
+    ("TeleAI/TeleChat2-35B", TELECHAT_2, 35e9, None),
+    ("TeleAI/TeleChat2-115B", TELECHAT_115B, 115e9, None),
     # arXiv:2504.07491 §2: 16B and 2.8B of the language model
     ("moonshotai/Kimi-VL-A3B-Instruct", KIMI_VL, 16e9, 2.8e9),
     # arXiv:2507.20984, abstract: 21B, 3B active
@@ -384,6 +408,7 @@ def test_minimax_m1_is_read_as_minimax_01() -> None:
             {**STEP3["text_config"], "model_type": "step3_text", "num_attention_groups": 8},
             "attention_groups = 8 is not supported",
         ),
+        ({**TELECHAT, "embed_layernorm": True}, "embed_layernorm = true is not supported"),
         ({**LING, "use_bias": True}, "use_bias = true is not supported"),
     ],
 )

@@ -269,3 +269,18 @@ def bailing_moe(config: Config) -> Model:
     sparse = sparse_layers(config, leading(config, "first_k_dense_replace"))
     model = sparse_decoder(config, mixer, moe, dense=lambda: network(config), sparse=sparse, head=_head(config))
     return with_mtp(config, model, stored=False)
+
+
+def telechat(config: Config) -> Model:
+    """Read TeleChat 1 and 2: Llama with biases in the maps back to the residual stream alone.
+
+    Source: modeling_telechat.py of Tele-AI/Telechat; ``TeleChat2ForCausalLM`` of vLLM.
+    """
+    config.rename(n_layer="num_hidden_layers", n_head="num_attention_heads", ffn_hidden_size="intermediate_size")
+    config.ignore(*HARMLESS, "training_seqlen", "skip_bias_add", "skip_bias_add_qkv", "semi_causal", "n_inner", "logn")
+    for key in ("embed_layernorm", "apply_residual_connection_post_layernorm", "num_experts"):
+        config.refuse(key)
+    _activation(config)
+    ffn = replace(feed_forward(config, bias=False), down_bias=True)
+    model = decoder(config, attention(config, qkv_bias=False, o_bias=True), ffn, head=_head(config, tied=True))
+    return replace(model, max_context=config.optional_size("max_position_embeddings", "seq_length"))

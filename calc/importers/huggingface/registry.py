@@ -200,6 +200,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("shared_moe:sarvam_moe", "sarvam_moe"),
     ("hybrid:lara_mini", "lara_mini"),
     ("beside:plain", "xverse skywork aquila Yi telechat3"),
+    ("beside:telechat", "telechat"),
     ("beside:solar", "solar"),
     ("beside:pangu", "PanguEmbedded"),
     ("beside:phi3small", "phi3small"),

@@ -29,7 +29,11 @@ class RankDense(Part):
         self.inner = nn.ParameterList(self.take(name, each.weight, inner) for name, each in named)
         self.biases = nn.ParameterList(self.take(f"{name}_bias", each.bias, inner) for name, each in named if spec.bias)
         self.down = self.take("down_proj", twin.down_proj.weight, slice(None), inner)
-        self.down_bias = self.take("down_bias", twin.down_proj.bias, repeats=self.repeated) if spec.bias else None
+        self.down_bias = (
+            self.take("down_bias", twin.down_proj.bias, repeats=self.repeated)
+            if twin.down_proj.bias is not None
+            else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every position."""
