@@ -35,6 +35,8 @@ class CrossAttention(Grouped):
     k_bias: bool | None = None
     o_bias: bool = False
     scaled: bool = True
+    softcap: bool = False
+    """Scores squashed by c·tanh(x / c) (T5Gemma)."""
     qk_norm: Literal["rms"] | None = None
     """A norm over each query and key head, with one shared scale (Llama 3.2 Vision)."""
     d_source: Positive | None = None
@@ -45,8 +47,7 @@ class CrossAttention(Grouped):
         bias = self.qkv_bias
         source = "W" if self.d_source else "d"
         k_bias = bias if self.k_bias is None else self.k_bias
-        norms = self._norms()
-        scale: tuple[Operation, ...] = (Elementwise("scale", "bkgtm", inputs=("scores",), each=1),)
+        norms, steps = self._norms(), self._steps()
         return (
             Einsum("q_proj", "btd,dkgh->btkgh", weight="dkgh", bias="kgh" if bias else ""),
             *norms[:1],
@@ -68,8 +69,8 @@ class CrossAttention(Grouped):
             ),
             *norms[1:],
             Einsum("scores", "btkgh,bmkh->bkgtm", inputs=("q_norm" if norms else "q_proj", "k")),
-            *(scale if self.scaled else ()),
-            Softmax("softmax", "bkgtm", inputs=("scale" if self.scaled else "scores",)),
+            *steps,
+            Softmax("softmax", "bkgtm", inputs=(steps[-1].name if steps else "scores",)),
             Einsum("values", "bkgtm,bmkh->btkgh", inputs=("softmax", "v")),
             Einsum(
                 "o_proj",
@@ -88,6 +89,17 @@ class CrossAttention(Grouped):
             Norm("q_norm", "btkgh", inputs=("q_proj",), kind=self.qk_norm, weight="h"),
             Norm("k_norm", "bmkh", inputs=("k_proj",), kind=self.qk_norm, weight="h", phase="prefill"),
         )
+
+    def _steps(self) -> list[Operation]:
+        """Return what happens to a score before the softmax."""
+        table: list[Operation] = []
+        if self.scaled:
+            table.append(Elementwise("scale", "bkgtm", inputs=("scores",), each=1))
+        if self.softcap:
+            of = table[-1].name if table else "scores"
+            # separate kernels keep the tanh
+            table.append(Elementwise("softcap", "bkgtm", inputs=(of,), each=3, needs="operands", apart=(), inside=1))
+        return table
 
     def state(self) -> States:
         """Return the keys and values of the encoder's tokens."""

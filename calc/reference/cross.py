@@ -10,11 +10,14 @@ from calc.errors import SpecError
 from calc.reference.base import Cache, Twin
 from calc.reference.norms import RMSNorm
 
+CAP = 50.0
+
 
 class CrossTwin(Twin):
     """Queries of the decoder over keys and values of the encoder, which are made once and then kept.
 
-    Vaswani et al. 2017, arXiv:1706.03762 §3.2.3; ``BartAttention`` of transformers with ``key_value_states``.
+    Vaswani et al. 2017, arXiv:1706.03762 §3.2.3; ``BartAttention`` of transformers with ``key_value_states``;
+    squashed scores: its ``T5GemmaCrossAttention``.
     """
 
     def __init__(self, spec: CrossAttention, d_model: int, vocab_size: int = 0) -> None:
@@ -47,6 +50,9 @@ class CrossTwin(Twin):
         if self.spec.scaled:
             with self.operation("scale"):
                 scores = scores * self.spec.head_dim**-0.5
+        if self.spec.softcap:
+            with self.operation("softcap"):
+                scores = CAP * torch.tanh(scores / CAP)
         with self.operation("softmax"):
             weights = scores.softmax(-1, torch.float32).to(v.dtype)
         with self.operation("values"):

@@ -11,7 +11,7 @@ from calc.masks import Full
 from calc.model import Model
 
 
-def _ffn(config: Config) -> DenseFFN:
+def gemma_network(config: Config) -> DenseFFN:
     """Return the gated network; ``hidden_act`` of old files says gelu and means its tanh form."""
     if config.states("hidden_activation"):
         config.ignore("hidden_act")
@@ -23,7 +23,7 @@ def _ffn(config: Config) -> DenseFFN:
 def gemma(config: Config) -> Model:
     """Read Gemma: Llama's layers, embeddings scaled by √d."""
     _sees_ahead(config)
-    return decoder(config, attention(config), _ffn(config), embedding=Embedding(scaled=True))
+    return decoder(config, attention(config), gemma_network(config), embedding=Embedding(scaled=True))
 
 
 def gemma2(config: Config) -> Model:
@@ -46,12 +46,12 @@ def _alternating(config: Config, every: int, sandwich: bool) -> Model:
     layers = masks(config, depth(config), config.size("sliding_window"), lambda index: (index + 1) % every != 0)
     return decoder(
         config,
-        attention(config, softcap=_squashed(config, "attn_logit_softcapping")),
-        _ffn(config),
+        attention(config, softcap=squashed(config, "attn_logit_softcapping")),
+        gemma_network(config),
         placement="both" if sandwich else "pre",
         layer_masks=layers,
         embedding=Embedding(scaled=True),
-        head=Head(tied=tied(config), softcap=_squashed(config, "final_logit_softcapping")),
+        head=Head(tied=tied(config), softcap=squashed(config, "final_logit_softcapping")),
     )
 
 
@@ -64,16 +64,16 @@ def gemma3(config: Config) -> Model:
         layers = [Full()] * len(layers)
     return decoder(
         config,
-        attention(config, qk_norm="rms", softcap=_squashed(config, "attn_logit_softcapping")),
-        _ffn(config),
+        attention(config, qk_norm="rms", softcap=squashed(config, "attn_logit_softcapping")),
+        gemma_network(config),
         placement="both",
         layer_masks=layers,
         embedding=Embedding(scaled=True),
-        head=Head(tied=tied(config), softcap=_squashed(config, "final_logit_softcapping")),
+        head=Head(tied=tied(config), softcap=squashed(config, "final_logit_softcapping")),
     )
 
 
-def _squashed(config: Config, key: str) -> bool:
+def squashed(config: Config, key: str) -> bool:
     """Tell whether a cap is set; null is none."""
     if not config.states(key) and key in config.data:
         return False

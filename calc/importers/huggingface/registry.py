@@ -66,6 +66,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("gemma:gemma2", "gemma2"),
     ("gemma:gemma3", "gemma3_text"),
     ("gemma:vaultgemma", "vaultgemma"),
+    ("t5gemma:t5gemma", "t5gemma"),
     ("ungated:arcee", "arcee cosmos3_edge_text"),
     ("ungated:nemotron", "nemotron"),
     ("ungated:jais2", "jais2"),
