@@ -31,6 +31,7 @@ KINDS: dict[str, str] = {
     "mamba2": "calc.attention.mamba2:Mamba2",
     "rglru": "calc.attention.rglru:RGLRU",
     "rwkv": "calc.attention.rwkv:RWKV",
+    "rwkv7": "calc.attention.rwkv7:RWKV7",
     "shared_block": "calc.attention.shared_block:SharedBlock",
     "shortconv": "calc.attention.shortconv:ShortConv",
 }

@@ -15,10 +15,11 @@ from calc.records import named_record
 class ChannelMix(FeedForward):
     """RWKV-4 channel mixing: y = σ(r W_r) ⊙ (max(k W_k, 0)² W_v), with r and k mixed from a token and the one before.
 
-    Parameters: 2·d·d_ff + d² and 2·d for the mixes. State: the last input, d elements. Matmul FLOPs: 2 × the matrices'
+    RWKV-7's has no gate σ(r W_r). Parameters: 2·d·d_ff + d² and 2·d for the mixes; 2·d·d_ff and d without the gate.
+    State: the last input, d elements. Matmul FLOPs: 2 × the matrices'
     parameters per token.
 
-    Source: Peng et al. 2023, arXiv:2305.13048 §3.1; ``RwkvFeedForward`` of transformers.
+    Source: Peng et al. 2023, arXiv:2305.13048 §3.1; ``RwkvFeedForward`` of transformers; RWKV-7, arXiv:2503.14456 §4.
 
     >>> sum(op.parameters({"d": 768, "o": 768, "f": 3072}) for op in ChannelMix(d_ff=3072).operations())
     5309952
@@ -27,9 +28,17 @@ class ChannelMix(FeedForward):
     source: ClassVar[str] = "Peng et al. 2023, arXiv:2305.13048 §3.1"
     kind: Literal["channel_mix"] = "channel_mix"
     d_ff: Positive
+    gated: bool = True
 
     def operations(self) -> Table:
         """Return the mixes with the token before, key, square, value, gate."""
+        if not self.gated:
+            return (
+                Elementwise("k_mix", "btd", inputs=("x", "shift"), each=3, weight="d", needs="operands"),
+                Einsum("key", "btd,df->btf", inputs=("k_mix",), weight="df"),
+                activation("activation", "btf", "key", "relu2"),
+                Einsum("value", "btf,fd->btd", inputs=("activation",), weight="fd"),
+            )
         return (
             # x·μ + x'·(1 − μ): two products, a difference and a sum
             Elementwise("k_mix", "btd", inputs=("x", "shift"), each=3, weight="d", needs="operands"),

@@ -36,6 +36,7 @@ TWINS: dict[str, str] = {
     "adapted": "calc.reference.adapted:AdaptedTwin",
     "rglru": "calc.reference.rglru:RGLRUTwin",
     "rwkv": "calc.reference.rwkv:RWKVTwin",
+    "rwkv7": "calc.reference.rwkv7:RWKV7Twin",
     "shared_block": "calc.reference.shared_block:SharedBlockTwin",
     "projector": "calc.reference.projector:ProjectorTwin",
     "attention_pool": "calc.reference.attention_pool:AttentionPoolTwin",

@@ -13,17 +13,18 @@ from calc.reference.base import Cache, Twin
 class ChannelMixTwin(Twin):
     """σ(r W_r) ⊙ (max(k W_k, 0)² W_v) of a token mixed with the one before: ``RwkvFeedForward`` of transformers.
 
-    Peng et al. 2023, arXiv:2305.13048 §3.1.
+    Without the gate: ``RWKV7FeedForward`` of flash-linear-attention. Peng et al. 2023, arXiv:2305.13048 §3.1.
     """
 
     def __init__(self, spec: ChannelMix, d_model: int, vocab_size: int = 0) -> None:
         super().__init__()
         self.spec = spec
         self.k_mix = nn.Parameter(torch.rand(d_model))
-        self.r_mix = nn.Parameter(torch.rand(d_model))
+        if spec.gated:
+            self.r_mix = nn.Parameter(torch.rand(d_model))
+            self.receptance = nn.Linear(d_model, d_model, bias=False)
         self.key = nn.Linear(d_model, spec.d_ff, bias=False)
         self.value = nn.Linear(spec.d_ff, d_model, bias=False)
-        self.receptance = nn.Linear(d_model, d_model, bias=False)
 
     def forward(
         self, x: Tensor, cache: Cache | None = None, *, source: Tensor | None = None, tokens: Tensor | None = None
@@ -37,14 +38,16 @@ class ChannelMixTwin(Twin):
             cache.positions += x.shape[1]
         with self.operation("k_mix"):
             k = x * self.k_mix + before * (1 - self.k_mix)
-        with self.operation("r_mix"):
-            r = x * self.r_mix + before * (1 - self.r_mix)
         with self.operation("key"):
             k = self.key(k)
         with self.operation("activation"):
             k = F.relu(k).square()
         with self.operation("value"):
-            value = self.value(k)
+            value: Tensor = self.value(k)
+        if not self.spec.gated:
+            return value
+        with self.operation("r_mix"):
+            r = x * self.r_mix + before * (1 - self.r_mix)
         with self.operation("receptance"):
             r = self.receptance(r)
         with self.operation("gate"):

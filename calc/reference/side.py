@@ -17,6 +17,7 @@ from calc.reference.hyper import HyperHeadTwin
 from calc.reference.layer import Caches, LayerTwin
 from calc.reference.norms import norm
 from calc.reference.patches import PatchesTwin
+from calc.reference.rwkv7 import RWKV7Twin, lend_values
 
 
 class FinalNorm(Twin):
@@ -60,6 +61,7 @@ class SideTwin(nn.Module):
         self.final_norm = FinalNorm(side, d_model)
         self.final_norm.path = f"{prefix}final_norm"
         lend([module for module in self.layers.modules() if isinstance(module, GQATwin)])
+        lend_values([module for module in self.layers.modules() if isinstance(module, RWKV7Twin)])
         lend_selections([module for module in self.layers.modules() if isinstance(module, DSATwin)])
 
     @property

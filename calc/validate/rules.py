@@ -121,6 +121,10 @@ KEPT_OTHERWISE: Mapping[str, Mapping[str, str]] = {
     "rglru": {"conv": _WINDOWS, "write": _ZERO},
     "shortconv": {"conv": _WINDOWS},
     "rwkv": dict.fromkeys(("wkv", "carry"), "running sums of every position stay"),
+    "rwkv7": {
+        "recall": "the states of every position stay",
+        **dict.fromkeys(("removed", "add_own"), "and one number for each head"),
+    },
     "moe": {"normalise": "and each token's sum"},
     "embedding": dict.fromkeys(("conv1", "conv2"), "windows of frames overlap"),
     "attention_pool": dict.fromkeys(("q_proj", "scores", "values"), "one learned query for all: no activation"),

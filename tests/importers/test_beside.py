@@ -114,6 +114,21 @@ STEP3 = {
     },
 }  # fmt: skip
 """The defaults of ``Step3TextConfig`` of vLLM; the README of stepfun-ai/Step3 states the same sizes."""
+RWKV_7 = {
+    "model_type": "rwkv7", "architectures": ["RWKV7ForCausalLM"], "head_dim": 64, "hidden_act": "sqrelu",
+    "hidden_ratio": 4.0, "attn": None, "attn_mode": "chunk", "fuse_norm": False, "fuse_cross_entropy": True,
+    "norm_first": True, "norm_bias": True, "norm_eps": 1e-05, "num_heads": 32, "tie_word_embeddings": False,
+    "vocab_size": 65_536, "max_position_embeddings": 2048, "torch_dtype": "float32",
+}  # fmt: skip
+
+
+def rwkv_7(d_model: int, layers: int, decay: int, value: int, gate: int) -> dict[str, Any]:
+    return RWKV_7 | {
+        "hidden_size": d_model, "intermediate_size": 4 * d_model, "num_hidden_layers": layers,
+        "decay_low_rank_dim": decay, "a_low_rank_dim": decay, "v_low_rank_dim": value, "gate_low_rank_dim": gate,
+    }  # fmt: skip
+
+
 FALCON = {
     "alibi": False, "apply_residual_connection_post_layernorm": False, "bias": False, "parallel_attn": True,
     "vocab_size": 65_024, "torch_dtype": "bfloat16",
@@ -246,6 +261,11 @@ COUNTS: list[tuple[str, dict[str, Any], int]] = [
     # total_size of pytorch_model.bin.index.json in models/7B and models/12B-V2 of Tele-AI/Telechat, two bytes each
     ("Tele-AI/telechat-7B", TELECHAT, 14_400_036_864 // 2),
     ("Tele-AI/TeleChat-12B-v2", TELECHAT_12B, 24_772_864_000 // 2),
+    # docs/PUBLISHED_MODELS.md of wangyue114514's conversions states the numbers of the checkpoints of BlinkDL/rwkv7-g1
+    ("RWKV/RWKV7-Goose-World2.8-0.1B", rwkv_7(768, 12, 64, 32, 128), 191_034_624),
+    ("RWKV/RWKV7-Goose-World2.9-0.4B", rwkv_7(1024, 24, 64, 32, 128), 450_767_872),
+    ("RWKV/RWKV7-Goose-World3-1.5B", rwkv_7(2048, 24, 96, 64, 256), 1_527_404_544),
+    ("RWKV/RWKV7-Goose-World3-2.9B", rwkv_7(2560, 32, 96, 64, 320), 2_947_735_040),
     ("stabilityai/stablelm-3b-4e1t", STABLELM, 2_795_443_200),
     ("allenai/OLMo-7B", OLMO, 6_888_095_744),
     ("tiiuae/falcon-7b before it had a class", FALCON_7B, 6_921_720_704),
@@ -364,6 +384,12 @@ def test_step3_caches_one_head_and_squeezes_queries() -> None:
     assert table["q_a_proj"] + table["q_a_norm"] + table["q_proj"] == 7168 * 2048 + 2048 + 2048 * 64 * 256
 
 
+def test_rwkv_7_keeps_a_matrix_for_each_head_and_the_last_inputs() -> None:
+    model = read(rwkv_7(768, 12, 64, 32, 128)).model
+    assert model.cache(1).bytes == 0
+    assert model.cache(1000).state_bytes == 12 * (12 * 64 * 64 * 4 + 2 * 768 * 2)  # matrices always in fp32
+
+
 def test_ring_is_ling_with_lightning_attention_in_four_of_five_layers() -> None:
     ring, ling = read(RING).model, read(LING).model
     # 16 heads of keys and values in place of 4, a gate of their width, and a norm over all heads
@@ -409,6 +435,8 @@ def test_minimax_m1_is_read_as_minimax_01() -> None:
             "attention_groups = 8 is not supported",
         ),
         ({**TELECHAT, "embed_layernorm": True}, "embed_layernorm = true is not supported"),
+        (rwkv_7(768, 12, 64, 32, 128) | {"attn": {"layers": [3]}}, "attn = .* is not supported for rwkv7"),
+        (rwkv_7(768, 12, 64, 32, 128) | {"value_dim": [768] * 11 + [512]}, "value_dim other than hidden_size"),
         ({**LING, "use_bias": True}, "use_bias = true is not supported"),
     ],
 )

@@ -40,7 +40,7 @@ MODULES = (
 OURS = sorted(kind for kind, target in FAMILIES.items() if target.partition(":")[0] in MODULES)
 ALIASES = {
     "kimi_k2", "minimax_text_01", "minimax_m1", "minimax_m3", "mimo_v2", "ernie4_5_moe_vl", "bailing_moe_linear",
-    "bailing_moe_linear_v2",
+    "bailing_moe_linear_v2", "rwkv7", "rwkv7_fla",
 }  # fmt: skip
 """Types of published files that transformers does not have: read as another type's, or proven in ``test_beside``."""
 PARTS = {

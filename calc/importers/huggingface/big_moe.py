@@ -135,7 +135,7 @@ def step3(config: Config) -> Model:
     config.ignore("max_seq_len", "use_mfa", "use_moe", "moe_every_n_layer", "use_im_start_end", "image_token_len")
     without_mtp(config)
     n_layers = depth(config)
-    listed = range(1, n_layers)  # as the code has it for a file that lists none
+    listed = set(range(1, n_layers))  # as the code has it for a file that lists none
     if config.states("moe_layers_enum"):
         words = config.text("moe_layers_enum").split(",")
         if not all(word.strip().isdecimal() and int(word) < n_layers for word in words):

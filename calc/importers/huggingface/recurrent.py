@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from calc.attention.rglru import RGLRU
 from calc.attention.rwkv import RWKV
-from calc.embedding import Embedding, Head
+from calc.attention.rwkv7 import RWKV7
+from calc.embedding import Embedding, Head, NormSpec
 from calc.ffn.channel_mix import ChannelMix
 from calc.ffn.dense import DenseFFN
 from calc.importers.huggingface.blocks import LAYER_NORM, RMS, activation, assemble, fold, tied
@@ -13,6 +14,7 @@ from calc.importers.huggingface.mixers import MAMBA2, mamba, mamba2
 from calc.importers.huggingface.reader import Config
 from calc.masks import Window
 from calc.model import Layer, Model
+from calc.records import replace
 
 
 def mamba1(config: Config) -> Model:
@@ -51,6 +53,45 @@ def rwkv(config: Config) -> Model:
         embedding=Embedding(norm=LAYER_NORM),
         final_norm=LAYER_NORM,
         max_context=config.optional_size("context_length"),
+    )
+
+
+def rwkv7(config: Config) -> Model:
+    """Read RWKV-7: a delta rule and channel mixing without a gate, layer norms, one more on the embedding.
+
+    Source: ``RWKV7ForCausalLM`` of flash-linear-attention; arXiv:2503.14456.
+    """
+    d_model, n_layers = width(config), depth(config)
+    head_dim = config.size("head_dim", "head_size", default=64)
+    n_heads = config.divided(d_model, "hidden_size", head_dim, "head_dim")
+    config.ignore("num_heads", "num_attention_heads", "hidden_ratio", "attn_mode", "fuse_norm", "fuse_cross_entropy")
+    config.ignore("fuse_linear_cross_entropy", "use_l2warp")
+    config.refuse("attn")
+    if any(value != d_model for value in config.items("value_dim", length=n_layers) or ()):
+        raise config.error(f"value_dim other than hidden_size = {d_model} is not supported for {config.model_type}")
+    if config.text("hidden_act", default="sqrelu") not in ("sqrelu", "relu2"):
+        raise config.error(f"hidden_act other than sqrelu is not supported for {config.model_type}")
+    first = RWKV7(
+        n_heads=n_heads,
+        head_dim=head_dim,
+        decay_rank=config.size("decay_low_rank_dim"),
+        rate_rank=config.size("a_low_rank_dim"),
+        gate_rank=config.size("gate_low_rank_dim"),
+    )
+    shared = config.size("v_low_rank_dim")
+    ffn = ChannelMix(d_ff=config.size("intermediate_size", default=4 * d_model), gated=False)
+    norm = NormSpec(kind="layer", bias=config.flag("norm_bias", default=True))
+
+    def layer(later: bool) -> Layer:
+        return Layer(attention=replace(first, value_rank=shared) if later else first, ffn=ffn, norm=norm)
+
+    return assemble(
+        config,
+        d_model=d_model,
+        stack=fold([index > 0 for index in range(n_layers)], layer),
+        embedding=Embedding(norm=norm if config.flag("norm_first", default=True) else None),
+        final_norm=norm,
+        head=Head(tied=config.flag("tie_word_embeddings", default=False)),
     )
 
 

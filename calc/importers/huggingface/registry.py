@@ -157,6 +157,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("recurrent:falcon_mamba", "falcon_mamba"),
     ("recurrent:mamba_2", "mamba2"),
     ("recurrent:rwkv", "rwkv"),
+    ("recurrent:rwkv7", "rwkv7 rwkv7_fla"),
     ("recurrent:recurrent_gemma", "recurrent_gemma"),
     ("llama4:llama4", "llama4_text"),
     ("bert_like:bert", "bert"),

@@ -7,5 +7,6 @@ from calc.validate.samples import Sample
 
 SAMPLES = (
     Sample("wide", ChannelMix(d_ff=37)),
+    Sample("no gate", ChannelMix(d_ff=41, gated=False)),
     Sample("narrow", ChannelMix(d_ff=5), d_model=13, batch=3),
 )
