@@ -36,12 +36,18 @@ class Mamba2Twin(Twin):
         self.spec = spec
         self.z_proj = nn.Linear(d_model, inner, bias=spec.in_bias)
         self.x_proj = nn.Linear(d_model, inner, bias=spec.in_bias)
-        self.b_proj = nn.Linear(d_model, shared, bias=spec.in_bias)
-        self.c_proj = nn.Linear(d_model, shared, bias=spec.in_bias)
-        self.dt_proj = nn.Linear(d_model, heads, bias=spec.in_bias)
         self.conv_x = CausalConv(inner, spec.conv_kernel, spec.conv_bias)
-        self.conv_b = CausalConv(shared, spec.conv_kernel, spec.conv_bias)
-        self.conv_c = CausalConv(shared, spec.conv_kernel, spec.conv_bias)
+        if spec.dt_rank:
+            self.dt_low = nn.Linear(inner, spec.dt_rank, bias=False)
+            self.b_proj, self.c_proj = (nn.Linear(inner, shared, bias=False) for _ in range(2))
+            self.dt_norm, self.b_norm, self.c_norm = (RMSNorm(n) for n in (spec.dt_rank, spec.d_state, spec.d_state))
+            self.dt_proj = nn.Linear(spec.dt_rank, heads, bias=False)
+        else:
+            self.b_proj = nn.Linear(d_model, shared, bias=spec.in_bias)
+            self.c_proj = nn.Linear(d_model, shared, bias=spec.in_bias)
+            self.dt_proj = nn.Linear(d_model, heads, bias=spec.in_bias)
+            self.conv_b = CausalConv(shared, spec.conv_kernel, spec.conv_bias)
+            self.conv_c = CausalConv(shared, spec.conv_kernel, spec.conv_bias)
         self.dt, self.decay, self.skip = (nn.Parameter(torch.rand(heads)) for _ in range(3))
         if spec.gated_norm:
             self.norm = RMSNorm(inner, groups=spec.n_groups, eps=1e-5)
@@ -52,14 +58,18 @@ class Mamba2Twin(Twin):
     ) -> Tensor:
         """Mix x [b, t, d]."""
         spec = self.spec
-        inner, b, c = (self.convolved(name, x, cache) for name in ("x", "b", "c"))
+        inner = self.convolved("x", x, cache)
+        if spec.dt_rank:
+            low, b, c = self.selected(inner)
+        else:
+            low, b, c = x, self.convolved("b", x, cache), self.convolved("c", x, cache)
         values = by_head(inner, spec.n_ssm_heads)
         copies = spec.n_ssm_heads // spec.n_groups
         b, c = (precise(by_head(each, spec.n_groups)).repeat_interleave(copies, 2) for each in (b, c))
         with self.operation("z_proj"):
             z = self.z_proj(x)
         with self.operation("dt_proj"):
-            dt = self.dt_proj(x)
+            dt = self.dt_proj(low)
         with self.operation("dt"):
             dt = functional.softplus(precise(dt + self.dt))
         with self.operation("decay"):
@@ -81,6 +91,18 @@ class Mamba2Twin(Twin):
         keep(cache, x.shape[1], ssm=state)
         with self.operation("out_proj"):
             return self.out_proj(y)
+
+    def selected(self, inner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the low-rank time step, B and C of the convolved input, each normalised (``Plamo2MambaMixer``)."""
+        made = []
+        for name, norm in (("dt_low", "dt_norm"), ("b_proj", "b_norm"), ("c_proj", "c_norm")):
+            with self.operation(name):
+                value = getattr(self, name)(inner)
+            parts = 1 if name == "dt_low" else self.spec.n_groups
+            with self.operation(norm):
+                made.append(getattr(self, norm)(by_head(value, parts)).flatten(2))
+        low, b, c = made
+        return low, b, c
 
     def convolved(self, name: str, x: Tensor, cache: Cache | None) -> Tensor:
         """Project to x, B or C, convolve, activate."""

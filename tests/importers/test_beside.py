@@ -129,6 +129,18 @@ def rwkv_7(d_model: int, layers: int, decay: int, value: int, gate: int) -> dict
     }  # fmt: skip
 
 
+PLAMO_2 = {
+    "model_type": "plamo2", "architectures": ["PlamoForCausalLM"], "attention_window_size": 2048,
+    "capacity_factor": 1.0, "eval_attention_n_bit": None, "eval_mlp_n_bit": None, "expert_dropout": 0.0,
+    "fp8_accum_dtype": "bfloat16", "group_size": 1024, "hidden_size": 2048, "hidden_size_per_head": 128,
+    "image_feature_size": None, "image_proj_type": "linear", "image_token_id": None, "intermediate_size": 8192,
+    "k_expert": None, "linear_type": "fp8", "mamba_chunk_size": 256, "mamba_d_conv": 4, "mamba_d_state": 64,
+    "mamba_enabled": True, "mamba_num_heads": 32, "mamba_step": 2, "max_position_embeddings": 10_485_760,
+    "n_expert": None, "num_attention_heads": 16, "num_hidden_layers": 16, "num_key_value_heads": 1,
+    "rms_norm_eps": 1e-06, "shared_intermediate_size": None, "sliding_window": 2048, "sparse_intermediate_size": None,
+    "sparse_step": None, "torch_dtype": "float32", "use_predefined_initial_state": False, "vocab_size": 100_000,
+}  # fmt: skip
+"""config.json of pfnet/plamo-2-1b, as mlx-community/plamo-2-1b has it."""
 FALCON = {
     "alibi": False, "apply_residual_connection_post_layernorm": False, "bias": False, "parallel_attn": True,
     "vocab_size": 65_024, "torch_dtype": "bfloat16",
@@ -390,6 +402,21 @@ def test_rwkv_7_keeps_a_matrix_for_each_head_and_the_last_inputs() -> None:
     assert model.cache(1000).state_bytes == 12 * (12 * 64 * 64 * 4 + 2 * 768 * 2)  # matrices always in fp32
 
 
+def test_plamo_2_is_its_tensors_added_up() -> None:
+    """Shapes of ``Plamo2MambaMixer``, ``Plamo2AttentionMixer`` and ``DenseMLP`` of vLLM: no total is published."""
+    d, inner, heads, state, rank = 2048, 32 * 128, 32, 64, 128
+    mamba = 2 * d * inner + 4 * inner + inner * (rank + 2 * state) + rank * heads + 3 * heads + rank + 2 * state
+    mamba += inner * d
+    attention = d * (16 + 2) * 128 + 16 * 128 * d + (16 + 1) * 128
+    total = 8 * mamba + 8 * attention + 16 * (3 * d * 8192 + 4 * d) + 100_000 * d + d
+    found = read(PLAMO_2)
+    assert found.model.params().total == total
+    assert not [note for note in found.notes if note.startswith("not understood")]
+    assert found.model.cache(5000).bytes == 8 * 2048 * 2 * 128 * 2
+    full = read({**PLAMO_2, "full_attention_idx": [1]}).model
+    assert full.cache(5000).bytes - found.model.cache(5000).bytes == (5000 - 2048) * 2 * 128 * 2
+
+
 def test_ring_is_ling_with_lightning_attention_in_four_of_five_layers() -> None:
     ring, ling = read(RING).model, read(LING).model
     # 16 heads of keys and values in place of 4, a gate of their width, and a norm over all heads
@@ -437,6 +464,8 @@ def test_minimax_m1_is_read_as_minimax_01() -> None:
         ({**TELECHAT, "embed_layernorm": True}, "embed_layernorm = true is not supported"),
         (rwkv_7(768, 12, 64, 32, 128) | {"attn": {"layers": [3]}}, "attn = .* is not supported for rwkv7"),
         (rwkv_7(768, 12, 64, 32, 128) | {"value_dim": [768] * 11 + [512]}, "value_dim other than hidden_size"),
+        ({**PLAMO_2, "n_expert": 8}, "n_expert = 8 is not supported"),
+        ({**PLAMO_2, "mamba_step": 1}, "mamba_step = 1 leaves no rule"),
         ({**LING, "use_bias": True}, "use_bias = true is not supported"),
     ],
 )

@@ -229,6 +229,7 @@ FAMILIES: Final[dict[str, str]] = registry(
     ("big_moe:hunyuan_large", "hunyuan"),
     ("big_moe:arctic", "arctic"),
     ("big_moe:step3", "step3_text"),
+    ("plamo:plamo2", "plamo2"),
     ("varied:nemotron_nas", "nemotron-nas"),
     ("varied:openelm", "openelm"),
     ("beside:bailing_moe", "bailing_moe bailing_moe_v2"),

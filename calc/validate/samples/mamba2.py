@@ -21,5 +21,17 @@ SAMPLES: tuple[Sample, ...] = (
             gated_norm=False,
         ),
     ),
+    Sample(
+        "selected by the convolved input",
+        Mamba2(
+            n_ssm_heads=4,
+            ssm_head_dim=7,
+            d_state=5,
+            chunk_size=4,
+            conv_bias=False,
+            gated_norm=False,
+            dt_rank=3,
+        ),
+    ),
     Sample("one chunk", Mamba2(n_ssm_heads=4, ssm_head_dim=6, d_state=9, n_groups=4, chunk_size=16)),
 )
