@@ -32,14 +32,14 @@ class Mamba2(Recurrent):
     code repeats them, though n_g groups share them. At a decode step the state is read with 2·h_s·d_p·N; updating it is
     elementwise. Not counted: Falcon-H1's constant multipliers.
 
-    With ``dt_rank``: d·2·h_s·d_p in, h_s·d_p·(r_Δ + 2·n_g·N) + r_Δ·h_s for Δ, B and C, r_Δ + 2·N in their norms, and
+    With ``dt_rank``: d·2·h_s·d_p in, h_s·d_p·(r_Δ + 2·N) + r_Δ·h_s for Δ, B and C, r_Δ + 2·N in their norms, and
     h_s·d_p channels in the convolution.
 
     Source: Dao & Gu 2024, arXiv:2405.21060 §6 and listing 1; ``Mamba2Mixer`` of transformers and its copies in Bamba,
     Nemotron-H, Granite 4, Zamba2, Falcon-H1; ``Plamo2MambaMixer`` of vLLM.
 
     Raises:
-        SpecError: n_ssm_heads is not divisible by n_groups.
+        SpecError: n_ssm_heads is not divisible by n_groups; groups, or biases of the maps in, with dt_rank.
 
     >>> Mamba2(n_ssm_heads=80, ssm_head_dim=64, d_state=128).bind()["Q"]
     256
@@ -60,11 +60,14 @@ class Mamba2(Recurrent):
     """An RMSNorm over the gated result; without it only the gate (Falcon-H1)."""
     dt_rank: Positive | None = None
     """Δ, B and C are made, as in Mamba, from the convolved input, with a norm over each and Δ through this rank, in
-    place of maps of the layer's input and convolutions of B and C (PLaMo 2)."""
+    place of maps of the layer's input and convolutions of B and C; all heads share one B and C (PLaMo 2)."""
 
     def __post_init__(self) -> None:
         if self.n_ssm_heads % self.n_groups:
             raise SpecError(f"n_ssm_heads = {self.n_ssm_heads} is not divisible by n_groups = {self.n_groups}")
+
+        if self.dt_rank and (self.n_groups > 1 or self.in_bias):
+            raise SpecError("dt_rank goes with n_groups = 1 and in_bias = false")
 
     def operations(self) -> Table:
         """Return projections, convolutions, the recurrence in both forms, gate, norm, output."""
@@ -108,11 +111,11 @@ class Mamba2(Recurrent):
             self._project("z_proj", "HP"),
             *convolution("conv_x", "HP", "x_proj", bias=self.conv_bias),
             Einsum("dt_low", "btHP,HPR->btR", inputs=("conv_x_act",), weight="HPR"),
-            Einsum("b_proj", "btHP,HPGN->btGN", inputs=("conv_x_act",), weight="HPGN"),
-            Einsum("c_proj", "btHP,HPGN->btGN", inputs=("conv_x_act",), weight="HPGN"),
+            Einsum("b_proj", "btHP,HPN->btN", inputs=("conv_x_act",), weight="HPN"),
+            Einsum("c_proj", "btHP,HPN->btN", inputs=("conv_x_act",), weight="HPN"),
             Norm("dt_norm", "btR", inputs=("dt_low",), kind="rms", weight="R"),
-            Norm("b_norm", "btGN", inputs=("b_proj",), kind="rms", weight="N"),
-            Norm("c_norm", "btGN", inputs=("c_proj",), kind="rms", weight="N"),
+            Norm("b_norm", "btN", inputs=("b_proj",), kind="rms", weight="N"),
+            Norm("c_norm", "btN", inputs=("c_proj",), kind="rms", weight="N"),
             Einsum("dt_proj", "btR,RH->btH", inputs=("dt_norm",), weight="RH"),
         )
 

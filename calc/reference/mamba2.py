@@ -98,9 +98,8 @@ class Mamba2Twin(Twin):
         for name, norm in (("dt_low", "dt_norm"), ("b_proj", "b_norm"), ("c_proj", "c_norm")):
             with self.operation(name):
                 value = getattr(self, name)(inner)
-            parts = 1 if name == "dt_low" else self.spec.n_groups
             with self.operation(norm):
-                made.append(getattr(self, norm)(by_head(value, parts)).flatten(2))
+                made.append(getattr(self, norm)(value))
         low, b, c = made
         return low, b, c
 
