@@ -96,6 +96,7 @@ HUNYUAN = {
     "num_experts": 16, "moe_topk": 1, "num_shared_expert": 1, "use_mixed_mlp_moe": True, "use_qk_norm": True,
     "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False,
 }  # fmt: skip
+# dimensions from memory; the model card's 480B, 17B active, 10B dense and 128 × 3.66B agree with them
 ARCTIC = {
     "model_type": "arctic", "architectures": ["ArcticForCausalLM"], **sizes(7168, 4864, 35, 56, 32_000, 8),
     "num_local_experts": 128, "num_experts_per_tok": 2, "moe_layer_frequency": 1, "parallel_attn_mlp_res": True,
