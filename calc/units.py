@@ -126,7 +126,7 @@ def figure(value: object, unit: str) -> str:
     if unit in ("parameters", "tokens"):
         return count(value)
     if unit == "percent":
-        return f"{100 * value:.3g} %"
+        return f"{_round(100 * value, 3)} %"
     if unit == "FLOP/B":
         return f"{value:,.1f}"
     if unit in _RATES:
@@ -149,7 +149,16 @@ def figure(value: object, unit: str) -> str:
         return f"{value:,.4g} W"
     if unit == "exponent":
         return big_o(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else _round(value, 4) if abs(value) < 10**12 else f"{value:.4g}"
+
+
+def times(value: float) -> str:
+    """Write how many times something is something else.
+
+    >>> times(1.0149), times(664.4), times(12_345.6)
+    ('1.01', '664', '12,346')
+    """
+    return _round(value, 3)
 
 
 def span(low: object, high: object, unit: str, digits: int = 4) -> str:
@@ -169,7 +178,8 @@ def span(low: object, high: object, unit: str, digits: int = 4) -> str:
 
 
 def _round(value: float, digits: int) -> str:
-    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+    text = f"{value:.{digits}g}"
+    return text if abs(float(text)) < 10**digits else f"{value:,.0f}"
 
 
 _MULTIPLES: Final = {

@@ -11,6 +11,7 @@ from calc.confidence import error_of
 from calc.results import Cell, Figure, Grid, Result, Row
 from calc.serving.answer import Asked, Limit, Serving
 from calc.serving.inverse import Inverse
+from calc.units import figure
 
 NOT_MODELLED = (
     "not modelled: routing of requests between copies, preemption and recomputation when the cache overflows, "
@@ -193,7 +194,7 @@ def _throughput(serving: Serving) -> Iterator[Row]:
     yield _row("throughput.requests_per_s", "requests a second", requests)
     if serving.asked.rate is not None:
         most = float(steady.saturation) * serving.asked.copies
-        share = f"asked for: {100 * serving.asked.rate / most:.3g} % of it"
+        share = f"asked for: {figure(serving.asked.rate / most, 'percent')} of it"
         yield _row("throughput.saturation", "  at most, at saturation", modelled("requests_per_s", most, ""), share)
     running = float(steady.running) * serving.asked.copies
     yield _row("throughput.running", "sequences that decode", Figure(running, "", "modelled"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -97,6 +98,8 @@ def test_beyond_saturation() -> None:
     assert not found.steady.stable
     assert found.bound.startswith("rate")
     assert json.loads(found.to_result().to_json())["ttft_s"] is None
+    [share] = (row.cells[2] for row in found.to_result().grids[0].rows if row.key == "throughput.saturation")
+    assert re.fullmatch(r"asked for: \d+,\d{3} % of it", share)
 
 
 @pytest.mark.parametrize(
