@@ -8,6 +8,8 @@ from math import isfinite
 from typing import Any
 
 from calc.confidence import error_of
+from calc.generation import other_tokens
+from calc.model import Model
 from calc.results import Cell, Figure, Grid, Result, Row
 from calc.serving.answer import Asked, Limit, Serving
 from calc.serving.inverse import Inverse
@@ -68,9 +70,9 @@ def _title(serving: Serving) -> str:
     asked = serving.asked
     load = "all places taken"
     if asked.concurrency is not None:
-        load = f"{asked.concurrency:,g} users"
+        load = f"{asked.concurrency:,g} user{'s' if asked.concurrency != 1 else ''}"
     if asked.rate is not None:
-        load = f"{asked.rate:,g} requests/s"
+        load = f"{asked.rate:,g} request{'s' if asked.rate != 1 else ''}/s"
     model = asked.model.heading
     return (
         f"{model} on {asked.gpus} × {asked.accelerator.title}, {asked.engine.title} {asked.engine.version}, "
@@ -265,6 +267,8 @@ def _remarks(serving: Serving) -> tuple[str, ...]:
     notes = list(asked.model.beyond(asked.input_tokens + asked.output_tokens))
     if serving.usd_per_hour is None and serving.fits:
         notes.append(f"no price is known of {asked.accelerator.name}: give one in US dollars per device and hour")
+    if asked.guesses and isinstance(asked.drafter, Model):
+        notes += other_tokens(asked.model, asked.drafter)
     unknown = sorted({one.kind for one in asked.inputs if one.tower is None})
     if unknown:
         notes.append(f"{asked.model.name}: no encoder of {' and '.join(unknown)} is published, its time is left out")

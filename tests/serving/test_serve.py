@@ -92,6 +92,12 @@ def test_what_does_not_fit_is_an_answer_that_says_what_would() -> None:
     assert "one sequence" in long.reason
 
 
+def test_a_drafter_with_another_tokenizer_is_noted() -> None:
+    found = ask("llama-3.1-70b", gpus=4, concurrency=1, guesses=4, accepted=2.5, drafter="qwen3-0.6b").to_result()
+    assert any("one tokenizer" in note for note in found.notes)
+    assert found.grids[0].title.endswith(", 1 user")
+
+
 def test_beyond_saturation() -> None:
     found = ask(rate=1e4)
     assert found.fits
