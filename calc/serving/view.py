@@ -255,6 +255,8 @@ def _conditions(serving: Serving) -> Iterator[str]:
         f"{copies}; steps of at most {deployment.batched_tokens:,} tokens and {deployment.sequences:,} sequences; "
         f"prompts {'are read by other devices' if asked.prefill_gpus else prompts}"
     )
+    if aside := deployment.host_bytes:
+        yield f"experts in the host's memory: {figure(aside, 'B')} of each device"
     price = asked.accelerator.price
     if asked.usd_per_hour is None and price is not None:
         yield f"price: {price.usd_per_hour:,.2f} USD/h a device, {price.source}"

@@ -157,6 +157,11 @@ def test_host_experts_fit_where_they_would_not() -> None:
     assert not device.fits
     assert host.fits
     assert 0.01 < host.tpot_s < 0.3
+    everything = device.deployment.memory.weights.stored
+    assert host.deployment.host_bytes == everything - host.deployment.memory.weights.stored > 0.8 * everything
+    assert device.deployment.host_bytes == 0
+    assert any("host's memory" in note for note in host.to_result().grids[0].notes)
+    assert not any("host's memory" in note for note in device.to_result().grids[0].notes)
 
 
 @pytest.mark.parametrize(
