@@ -28,7 +28,8 @@ def _choices(plan: Plan) -> Grid:
     lengths, wanted, rate = plan.demand.lengths, plan.objectives, plan.demand.rate
     title = (
         f"{plan.title}: {rate:,g} request{'s' if rate != 1 else ''}/s of {lengths.input_tokens:,.0f} + "
-        f"{lengths.output_tokens:,.0f} tokens, TTFT ≤ {wanted.ttft:g} s, TPOT ≤ {1000 * wanted.tpot:g} ms at p{100 * wanted.quantile:g}"
+        f"{lengths.output_tokens:,.0f} tokens, TTFT ≤ {wanted.ttft:g} s, TPOT ≤ {1000 * wanted.tpot:g} ms "
+        f"at p{100 * wanted.quantile:g}"
     )
     rows = [_choice(number, one, _named(plan)) for number, one in enumerate(shown(plan.choices), start=1)]
     if not rows:
