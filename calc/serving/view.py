@@ -12,6 +12,7 @@ from calc.generation import other_tokens
 from calc.model import Model
 from calc.results import Cell, Figure, Grid, Result, Row
 from calc.serving.answer import Asked, Limit, Serving
+from calc.serving.engines import later
 from calc.serving.inverse import Inverse
 from calc.units import figure
 
@@ -267,6 +268,7 @@ def _conditions(serving: Serving) -> Iterator[str]:
 def _remarks(serving: Serving) -> tuple[str, ...]:
     asked = serving.asked
     notes = list(asked.model.beyond(asked.input_tokens + asked.output_tokens))
+    notes += later(asked.engine)
     if serving.usd_per_hour is None and serving.fits:
         notes.append(f"no price is known of {asked.accelerator.name}: give one in US dollars per device and hour")
     if asked.guesses and isinstance(asked.drafter, Model):
