@@ -161,25 +161,29 @@ def times(value: float) -> str:
     return _round(value, 3)
 
 
-def span(low: object, high: object, unit: str, digits: int = 4) -> str:
+def span(low: object, high: object, unit: str, digits: int = 4, around: object = None) -> str:
     """Write a range: both ends in the prefix of the higher one, and one figure where they are written alike.
+
+    The range ``around`` a figure that stands beside it has that figure's prefix.
 
     >>> span(2 * 10**11, 4 * 10**11, "FLOP"), span(5 * 10**11, 10**12, "parameters"), span(48, 80, "")
     ('200 – 400 GFLOP', '0.5 – 1 T', '48 – 80')
+    >>> span(900 * GIB, 1100 * GIB, "B", around=990 * GIB)
+    '900 – 1,100 GiB'
     """
     steps, base = _STEPS.get(unit, ((), ""))
     if not steps or not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
         first, last = figure(low, unit), figure(high, unit)
         return first if first == last else f"{first.removesuffix(' %')} – {last}"
-    largest = abs(float(f"{high:.{digits}g}"))
+    largest = abs(float(f"{around if isinstance(around, (int, float)) else high:.{digits}g}"))
     step, prefix = next(((step, name) for step, name in steps if largest >= step), (1, ""))
-    first, last = (_round(end / step, digits) for end in (low, high))
+    first, last = (_round(end / step, digits, ",") for end in (low, high))
     return f"{first if first == last else f'{first} – {last}'} {prefix or base}".strip()
 
 
-def _round(value: float, digits: int) -> str:
-    text = f"{value:.{digits}g}"
-    return text if abs(float(text)) < 10**digits else f"{value:,.0f}"
+def _round(value: float, digits: int, group: str = "") -> str:
+    text = f"{value:{group}.{digits}g}"
+    return text if abs(float(f"{value:.{digits}g}")) < 10**digits else f"{value:,.0f}"
 
 
 _MULTIPLES: Final = {

@@ -6,6 +6,7 @@ import pytest
 
 from calc import units
 from calc.errors import SpecError
+from calc.report.layout import shown
 from calc.results import Figure
 
 
@@ -73,3 +74,9 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 def test_formats_are_where_they_always_were() -> None:
     assert units.dtype("bf16") is units.FORMATS["bf16"]
     assert units.dtype(" torch.float8_e4m3fn ").name == "fp8"
+
+
+def test_a_range_has_the_prefix_of_the_figure_beside_it() -> None:
+    figure = Figure(990 * units.GIB, "B", "modelled", low=900 * units.GIB, high=1100 * units.GIB)
+    assert shown(figure) == "990 GiB [900 – 1,100 GiB]"
+    assert shown(Figure(None, "B", "modelled", low=900 * units.GIB, high=1100 * units.GIB)) == "0.8789 – 1.074 TiB"
