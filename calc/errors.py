@@ -61,11 +61,16 @@ def _either(names: list[str]) -> str:
 
 MOST_LISTED = 40
 """Names that a message lists; of more the first, and how many there are besides."""
+LISTED_CHARACTERS = LONGEST_MESSAGE - 160
+"""Room for them: a message that is cut would show halves of names."""
 
 
 def _listed(names: list[str]) -> str:
-    others = len(names) - MOST_LISTED
-    return ", ".join(names[:MOST_LISTED]) + (f" and {others} more" if others > 0 else "")
+    named = names[:MOST_LISTED]
+    while len(named) > 1 and len(", ".join(named)) > LISTED_CHARACTERS:
+        named.pop()
+    others = len(names) - len(named)
+    return ", ".join(named) + (f" and {others} more" if others > 0 else "")
 
 
 def shortened(text: str, length: int = 80) -> str:

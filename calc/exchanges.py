@@ -145,12 +145,14 @@ def _grid(
 ) -> Grid:
     place = f", stage {stage}" if layout.pp > 1 else ""
     where = f" on {device.title}" if device else ""
-    size = f"{setting.batch} × {setting.context:,} tokens"
+    size = f"{setting.batch} × {setting.context:,} tokens{' a copy' if layout.dp > 1 else ''}"
     among = f"{layout.gpus:,} devices ({layout.text()})" if layout.gpus > 1 else "1 device"
     title = f"{model.heading}{where}, {phase}: {size}, {among}{place}"
     columns = ("what", "collective", "among", "calls", "tensor", "sent by a rank", *(("time",) if device else ()))
     rows = [row for when in WHEN for row in _rows(found, when, timed=device is not None)]
-    return Grid(title, columns, tuple(rows))
+    logits = phase == "prefill" and any(call.after.endswith("lm_head") for call, _ in found)
+    notes = ("logits: of each sequence's last position, from which the next token is picked",) if logits else ()
+    return Grid(title, columns, tuple(rows), notes)
 
 
 def _rows(found: Found, when: str, *, timed: bool) -> Iterator[Row]:

@@ -33,6 +33,25 @@ def check_writes(model: Model) -> None:
         raise SpecError(f"{model.name} is an encoder: it writes no tokens one after the other")
 
 
+PADDED: Final = 0.01
+"""Share of a vocabulary by which models of one tokenizer differ: some pad it to a multiple."""
+
+
+def other_tokens(model: Model, drafter: Model) -> tuple[str, ...]:
+    """Return the note that a drafter's tokens cannot be the model's own; none where they may be.
+
+    >>> import calc
+    >>> other_tokens(calc.load("llama-3-70b"), calc.load("llama-3.2-1b"))
+    ()
+    """
+    if abs(drafter.vocab_size / model.vocab_size - 1) <= PADDED:
+        return ()
+    return (
+        f"{drafter.name} writes tokens of a vocabulary of {drafter.vocab_size:,}, {model.name} of one of "
+        f"{model.vocab_size:,}: a guess is checked token by token, which takes one tokenizer",
+    )
+
+
 def scored(model: Model, each: Literal["sequence", "token"]) -> list[Block]:
     """Return a model's tables with one number in place of its vocabulary: a reward for a sequence, a value for a token.
 

@@ -126,7 +126,7 @@ def figure(value: object, unit: str) -> str:
     if unit in ("parameters", "tokens"):
         return count(value)
     if unit == "percent":
-        return f"{100 * value:.3g} %"
+        return f"{_round(100 * value, 3)} %"
     if unit == "FLOP/B":
         return f"{value:,.1f}"
     if unit in _RATES:
@@ -149,27 +149,41 @@ def figure(value: object, unit: str) -> str:
         return f"{value:,.4g} W"
     if unit == "exponent":
         return big_o(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else _round(value, 4) if abs(value) < 10**12 else f"{value:.4g}"
 
 
-def span(low: object, high: object, unit: str, digits: int = 4) -> str:
+def times(value: float) -> str:
+    """Write how many times something is something else.
+
+    >>> times(1.0149), times(664.4), times(12_345.6)
+    ('1.01', '664', '12,346')
+    """
+    return _round(value, 3)
+
+
+def span(low: object, high: object, unit: str, digits: int = 4, around: object = None) -> str:
     """Write a range: both ends in the prefix of the higher one, and one figure where they are written alike.
+
+    The range ``around`` a figure that stands beside it has that figure's prefix.
 
     >>> span(2 * 10**11, 4 * 10**11, "FLOP"), span(5 * 10**11, 10**12, "parameters"), span(48, 80, "")
     ('200 – 400 GFLOP', '0.5 – 1 T', '48 – 80')
+    >>> span(900 * GIB, 1100 * GIB, "B", around=990 * GIB)
+    '900 – 1,100 GiB'
     """
     steps, base = _STEPS.get(unit, ((), ""))
     if not steps or not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
         first, last = figure(low, unit), figure(high, unit)
         return first if first == last else f"{first.removesuffix(' %')} – {last}"
-    largest = abs(float(f"{high:.{digits}g}"))
+    largest = abs(float(f"{around if isinstance(around, (int, float)) else high:.{digits}g}"))
     step, prefix = next(((step, name) for step, name in steps if largest >= step), (1, ""))
-    first, last = (_round(end / step, digits) for end in (low, high))
+    first, last = (_round(end / step, digits, ",") for end in (low, high))
     return f"{first if first == last else f'{first} – {last}'} {prefix or base}".strip()
 
 
-def _round(value: float, digits: int) -> str:
-    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+def _round(value: float, digits: int, group: str = "") -> str:
+    text = f"{value:{group}.{digits}g}"
+    return text if abs(float(f"{value:.{digits}g}")) < 10**digits else f"{value:,.0f}"
 
 
 _MULTIPLES: Final = {

@@ -102,6 +102,14 @@ def test_a_name_like_no_other_suggests_none() -> None:
         catalog.load("zzzz")
 
 
+def test_a_list_of_long_names_is_not_cut_within_one() -> None:
+    names = [f"{number:03}-{'x' * 30}" for number in range(300)]
+    listed = str(UnknownName("preset", "zzzz", names)).partition("known: ")[2]
+    shown, _, more = listed.rpartition(" and ")
+    assert shown.split(", ") == names[: shown.count(",") + 1]
+    assert more == f"{300 - shown.count(',') - 1} more"
+
+
 CONFIGS = sorted((Path(__file__).parent / "data" / "configs").glob("*.json"))
 PLAIN = (
     None,

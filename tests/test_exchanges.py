@@ -79,6 +79,17 @@ def test_one_device_sends_nothing() -> None:
     assert "1 device" in result.grids[0].title
 
 
+def test_a_batch_is_that_of_a_copy_and_logits_those_of_the_last_position() -> None:
+    one, two = (exchange("gpt2", Layout(tp=2, dp=dp), batch=4, context=64) for dp in (1, 2))
+    assert "4 × 64 tokens, " in one.grids[0].title
+    assert "4 × 64 tokens a copy, " in two.grids[0].title
+    assert one.data["calls"] == two.data["calls"]
+    [logits] = (call for call in one.data["calls"] if call["after"].endswith("lm_head"))
+    assert logits["bytes"] == 4 * 2 * (50_257 + 1)  # the vocabulary in two even parts
+    assert "last position" in one.grids[0].notes[0]
+    assert not exchange("gpt2", Layout(tp=2), phase="decode").grids[0].notes
+
+
 def test_where_nothing_is_sent_it_is_said() -> None:
     alone, copies = exchange("gpt2", Layout()), exchange("gpt2", Layout(dp=2))
     assert alone.grids[0].title.endswith("1 device")

@@ -6,6 +6,7 @@ import pytest
 
 from calc import units
 from calc.errors import SpecError
+from calc.report.layout import shown
 from calc.results import Figure
 
 
@@ -36,6 +37,10 @@ def test_flop_has_a_decimal_prefix() -> None:
         (Figure(None, "B"), "–"),
         (Figure(1024, "B"), "1 KiB"),
         (Figure(0.055, "percent"), "5.5 %"),
+        (Figure(9.996, "percent"), "1,000 %"),
+        (Figure(40.03, "percent"), "4,003 %"),
+        (Figure(12_345.6), "12,346"),
+        (Figure(9_999.7), "10,000"),
         (Figure(1234.56, "FLOP/B"), "1,234.6"),
         (Figure(12_345), "12,345"),
         (Figure(True), "yes"),
@@ -69,3 +74,9 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 def test_formats_are_where_they_always_were() -> None:
     assert units.dtype("bf16") is units.FORMATS["bf16"]
     assert units.dtype(" torch.float8_e4m3fn ").name == "fp8"
+
+
+def test_a_range_has_the_prefix_of_the_figure_beside_it() -> None:
+    figure = Figure(990 * units.GIB, "B", "modelled", low=900 * units.GIB, high=1100 * units.GIB)
+    assert shown(figure) == "990 GiB [900 – 1,100 GiB]"
+    assert shown(Figure(None, "B", "modelled", low=900 * units.GIB, high=1100 * units.GIB)) == "0.8789 – 1.074 TiB"

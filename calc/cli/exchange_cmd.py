@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from calc.cli.options import AcceleratorOption, BatchOption, ContextOption, FormatOption, ModelArgument
+from calc.cli.options import AcceleratorOption, ContextOption, FormatOption, ModelArgument
 
 
 def command(
@@ -14,7 +14,7 @@ def command(
     phase: Annotated[
         Literal["prefill", "decode", "train"], typer.Option("--phase", "-p", help="Which pass.")
     ] = "prefill",
-    batch: BatchOption = 1,
+    batch: Annotated[int, typer.Option("--batch", "-b", help="Sequences of each copy.")] = 1,
     context: ContextOption = None,
     tp: Annotated[int, typer.Option("--tp", help="Tensor-parallel devices.")] = 1,
     pp: Annotated[int, typer.Option("--pp", help="Pipeline stages.")] = 1,

@@ -85,6 +85,8 @@ class Framework(Record):
     """Queries, keys and values are views of one product (see ``calc.saved.Keeping``)."""
     repeated_keys: bool = False
     """Keys and values are repeated for the heads that share them."""
+    quantised_head: bool = False
+    """The head is quantised with the other matrices; by default it stays as it is, in bitsandbytes' way."""
     dequantised_copies: int = 1
     """Copies in 16 bits of a quantised matrix while it multiplies."""
     quantised_inputs_stay: bool = False

@@ -64,7 +64,8 @@ class Run(Record):
     adapters: Adapters | None = None
     """Low-rank adapters are trained, all else is frozen."""
     frozen_form: str | None = None
-    """The number format of frozen weights, of matrices alone (``nf4`` in QLoRA); None is the precision's."""
+    """The number format of frozen weights, of matrices alone (``nf4`` in QLoRA; the head as the
+    framework does); None is the precision's."""
     step_in_backward: bool = False
     """Each weight is updated as soon as its gradient is there."""
     offload: bool = False
@@ -235,9 +236,13 @@ class _Estimate:
     def weight_bytes(self, stored: Stored) -> Number:
         """Return the bytes of a whole weight as the device stores it, not shared among replicas."""
         frozen = self.run.adapters is not None
-        if frozen and self.run.frozen_form and stored.matrix and not stored.looked_up:
+        if frozen and self.run.frozen_form and self._quantised(stored):
             return bytes_of(self.run.frozen_form, stored)
         return (4 if self.fp32_weights and not frozen else self.precision.weights) * stored.elements
+
+    def _quantised(self, stored: Stored) -> bool:
+        """Tell whether a frozen weight is one of those that are quantised where any is."""
+        return stored.matrix and not stored.looked_up and (self.framework.quantised_head or stored.path != "head")
 
     @property
     def gradient_bytes(self) -> int:
@@ -400,7 +405,7 @@ class _Estimate:
         """Return the bytes of the largest quantised matrix while it multiplies."""
         if self.run.adapters is None or self.run.frozen_form is None:
             return 0
-        matrices = [each for shape, _ in members for each in shape.stored if each.matrix and not each.looked_up]
+        matrices = [each for shape, _ in members for each in shape.stored if self._quantised(each)]
         each = self.framework.dequantised_copies * self.precision.compute
         return max((each * matrix.elements / matrix.matrices for matrix in matrices), default=0)
 

@@ -14,6 +14,7 @@ from calc.planning.copies import States, Unit
 from calc.planning.demand import Demand, Objectives
 from calc.planning.families import Family
 from calc.records import Record, named_record
+from calc.units import times
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,9 +137,9 @@ class Search:
             return f"rate: {most:,.3g} requests/s at most on {gpus}", self.question.demand.rate / most
         tpot, ttft = float(states.tpot.min()), float(states.ttft.min())
         if (miss := tpot / wanted.tpot) > 1:
-            return f"TPOT: {1000 * tpot:,.3g} ms at best, {miss:.2g} times the objective", miss
+            return f"TPOT: {1000 * tpot:,.3g} ms at best, {times(miss)} times the objective", miss
         if (miss := ttft / wanted.ttft) > 1:
-            return f"TTFT: {ttft:,.3g} s at best, {miss:.2g} times the objective", miss
+            return f"TTFT: {ttft:,.3g} s at best, {times(miss)} times the objective", miss
         return f"devices: {gpus} meet one objective, not both", 1.0
 
     def _choice(self, family: Family, states: States, index: int) -> Choice:

@@ -25,14 +25,16 @@ def grids(plan: Plan) -> tuple[Grid, ...]:
 
 
 def _choices(plan: Plan) -> Grid:
-    lengths, wanted = plan.demand.lengths, plan.objectives
+    lengths, wanted, rate = plan.demand.lengths, plan.objectives, plan.demand.rate
     title = (
-        f"{plan.title}: {plan.demand.rate:,g} requests/s of {lengths.input_tokens:,.0f} + {lengths.output_tokens:,.0f} "
-        f"tokens, TTFT ≤ {wanted.ttft:g} s, TPOT ≤ {1000 * wanted.tpot:g} ms at p{100 * wanted.quantile:g}"
+        f"{plan.title}: {rate:,g} request{'s' if rate != 1 else ''}/s of {lengths.input_tokens:,.0f} + "
+        f"{lengths.output_tokens:,.0f} tokens, TTFT ≤ {wanted.ttft:g} s, TPOT ≤ {1000 * wanted.tpot:g} ms "
+        f"at p{100 * wanted.quantile:g}"
     )
     rows = [_choice(number, one, _named(plan)) for number, one in enumerate(shown(plan.choices), start=1)]
     if not rows:
-        rows = [Row("none", (f"nothing of up to {plan.max_gpus:,} GPUs would do", *(None,) * 6))]
+        most = f"{plan.max_gpus:,} GPU{'s' if plan.max_gpus > 1 else ''}"
+        rows = [Row("none", (f"nothing of up to {most} would do", *(None,) * 6))]
     columns = ("deployment", "GPUs", "TTFT", "TPOT", "load", "USD/h", "USD/M")
     return Grid(title, columns, tuple(rows), tuple(_notes(plan)))
 

@@ -10,7 +10,7 @@ from calc import catalog
 from calc.checks import share, whole
 from calc.costs import Setting, traffic
 from calc.errors import SpecError
-from calc.generation import check_writes
+from calc.generation import check_writes, other_tokens
 from calc.layers import Block
 from calc.model import Model, Pass, cache_bytes, flops_by_operation
 from calc.mtp import expected_tokens, speedup
@@ -96,7 +96,7 @@ def speculate(
         "rounds": [vars(one) for one in rounds],
         "drafter_cache_bytes": int(held.bytes + held.state_bytes),
     }
-    notes = tuple(note for each in models for note in each.beyond(setting.context))
+    notes = tuple(note for each in models for note in each.beyond(setting.context)) + other_tokens(model, models[-1])
     return Result(kind="speculate", data=data, grids=(_grid(model, name, data, rounds, chosen),), notes=notes)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from math import isclose
 from typing import TypeAlias
 
 from calc.errors import printable
@@ -41,9 +42,9 @@ def _halves(cell: Cell) -> tuple[str, str]:
     if cell.low is None or cell.high is None:
         text = figure(cell.value, cell.unit)
         return f"≈ {text}" if cell.provenance == "estimate" else text, related
-    ends = span(cell.low, cell.high, cell.unit, 3 if cell.provenance == "estimate" else 4)
     if cell.provenance == "estimate":
-        return f"≈ {ends}", _ratios(cell)
+        return f"≈ {span(cell.low, cell.high, cell.unit, 3)}", _ratios(cell)
+    ends = span(cell.low, cell.high, cell.unit, around=cell.value)
     return ends if cell.value is None else f"{figure(cell.value, cell.unit)} [{ends}]", related
 
 
@@ -60,11 +61,11 @@ def _ratios(cell: Figure) -> str:
 def ratio(value: float) -> str:
     """Write how many times the first of what is compared.
 
-    >>> ratio(21.74), ratio(1), ratio(0.000713), ratio(1403)
-    ('×21.7', '=', '÷1,403', '×1,403')
+    >>> ratio(21.74), ratio(1), ratio(0.999_999_999_999), ratio(0.000713), ratio(1403)
+    ('×21.7', '=', '=', '÷1,403', '×1,403')
     """
     sign, times = ("÷", 1 / value) if 0 < value < 0.1 else ("×", value)
-    return "=" if value == 1 else f"{sign}{times:,.0f}" if times >= 1000 else f"{sign}{times:.3g}"
+    return "=" if isclose(value, 1, rel_tol=1e-9) else f"{sign}{times:,.0f}" if times >= 1000 else f"{sign}{times:.3g}"
 
 
 def numeric(grid: Grid) -> list[bool]:

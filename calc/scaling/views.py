@@ -15,6 +15,7 @@ from calc.results import Cell, Figure, Grid, Result, Row
 from calc.scaling.laws import Law, Optimum, positive
 from calc.scaling.published import JOINT, LAWS, ROUTED, law
 from calc.scaling.sizes import Size, training_flops_per_token
+from calc.units import figure
 
 ModelLike = str | Path | Model
 JOINT_AT = (1, 8, 32)
@@ -229,7 +230,7 @@ def routed_laws(size: float, experts: int | Sequence[int | float] = (1, 2, 8, 32
         {"name": each.name, "formula": each.formula, "source": each.source, "cutoff": each.cutoff}
         for each in ROUTED.values()
     ]
-    title = f"Routing at 130 B tokens, {size:.4g} parameters before experts"
+    title = f"Routing at 130 B tokens, {figure(size, 'parameters')} parameters before experts"
     ends = [
         Row(f"formula.{each.name}", (each.name, each.formula, Figure(each.cutoff, "parameters")))
         for each in ROUTED.values()

@@ -371,7 +371,8 @@ def _layout(gpus: int, tp: int | None, pp: int, ep: int, dp: int | None) -> Layo
     if dp is None:
         dp = max(gpus // (tp * pp), 1)
     if tp * pp * dp != gpus:
-        raise SpecError(f"tp·pp·dp = {tp}·{pp}·{dp} = {tp * pp * dp} is not the number of devices, {gpus}")
+        unsaid = "; give gpus, too" if gpus == 1 else ""
+        raise SpecError(f"tp·pp·dp = {tp}·{pp}·{dp} = {tp * pp * dp} is not the number of devices, {gpus}{unsaid}")
     if ep == 1:
         return Layout(tp=tp, pp=pp, dp=dp)
     # ranks beyond those that share the experts divide each expert's width

@@ -98,6 +98,16 @@ class Deployment:
         return [self._memory(self.stages[place], first=place == 0, last=place == places[-1]) for place in places]
 
     @property
+    def host_bytes(self) -> int:
+        """Bytes of the experts that a device leaves in the memory of its host, at the stage with most of them."""
+        if not self.settings.host_experts:
+            return 0
+        forms, longest = self.steps.weights, self.model.max_context
+        whole = [loaded(blocks, forms, self.engine, longest) for blocks in self.stages]
+        held = [loaded(blocks, forms, self.engine, longest, without_experts=True) for blocks in self.stages]
+        return max(int(one.stored - other.stored) for one, other in zip(whole, held, strict=True))
+
+    @property
     def memory_of_towers(self) -> int:
         """Bytes of the towers' weights on a rank that has them."""
         return int(self.memories[0].weights.towers)

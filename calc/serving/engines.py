@@ -189,6 +189,22 @@ def load_engine(engine: str | Path | Engine, version: str | None = None) -> Engi
     return validated(toml_table(read_text(path), str(path)), path.stem, str(path)).at(version)
 
 
+def later(engine: Engine) -> tuple[str, ...]:
+    """Return the note that a version is later than any that the shipped preset speaks of; none where it is not.
+
+    >>> later(load_engine("vllm", "0.9.2")), later(load_engine("vllm"))
+    ((), ())
+    """
+    if engine.name not in names("engines"):
+        return ()
+    preset = load_engine(engine.name)
+    stated = (preset.version, *(each.since or each.before or preset.version for each in preset.change))
+    last = max(stated, key=parsed)
+    if parsed(engine.version)[: len(parsed(last))] <= parsed(last):
+        return ()
+    return (f"{engine.title} {engine.version} is later than {last}, the last that is known: it is taken to work alike",)
+
+
 def _built(data: dict[str, Any], name: str, origin: str) -> Engine:
     """Build from trusted data, or from what pydantic has checked."""
     values = {"name": name, **data}

@@ -115,7 +115,8 @@ def state_of(serving: Serving, users: float) -> Steady:
 def fewest_gpus(serving: Serving, *, tpot: float | None = None, ttft: float | None = None) -> Inverse:
     """Return the smallest number of devices (1, 2, 4, …) that answers the load, within the limits where given.
 
-    Every division into copies and tensor parallelism within a node is tried.
+    Every division into copies and tensor parallelism within a node is tried; of several nodes pipelines of whole ones,
+    too, and of a model with routed experts those shared by a copy's devices, or by all.
     """
     limits = [limit.text() for limit in serving.limits(tpot=tpot, ttft=ttft)]
     for count in COUNTS:
@@ -125,17 +126,31 @@ def fewest_gpus(serving: Serving, *, tpot: float | None = None, ttft: float | No
             except SpecError:
                 continue
             if _meets(found, tpot, ttft):
-                text = f"{found.asked.copies} × {layout.tp} devices" if found.asked.copies > 1 else f"tp {layout.tp}"
-                condition = ", ".join((f"as {text}", *limits))
+                condition = ", ".join((f"as {_words(layout)}", *limits))
                 return Inverse(question="fewest devices", value=count, unit="devices", condition=condition)
     condition = ", ".join((f"not even {COUNTS[-1]}", *limits))
     return Inverse(question="fewest devices", value=None, unit="devices", condition=condition)
 
 
+def _words(layout: Layout) -> str:
+    if layout.pp > 1 or layout.ep > 1:
+        return layout.text()
+    return f"{layout.dp} × {layout.tp} devices" if layout.dp > 1 else f"tp {layout.tp}"
+
+
 def _layouts(asked: Asked, count: int) -> list[Layout]:
-    """Return the layouts of so many devices, more copies first."""
-    degrees = [tp for tp in (1, 2, 4, 8, 16, 32, 64) if tp <= min(count, max(asked.accelerator.node_size, 1))]
-    return [Layout(tp=tp, dp=count // tp) for tp in degrees if count % tp == 0]
+    """Return the layouts of so many devices, the plainest first, then more copies first."""
+    node = max(asked.accelerator.node_size, 1)
+    degrees = [tp for tp in (1, 2, 4, 8, 16, 32, 64) if tp <= min(count, node) and count % tp == 0]
+    found = [Layout(tp=tp, dp=count // tp) for tp in degrees]
+    # what has no network beyond its node cannot have a copy on several
+    nodes = count // degrees[-1] if len(asked.accelerator.links) > 1 else 1
+    found += [Layout(tp=degrees[-1], pp=pp, dp=nodes // pp) for pp in COUNTS[1:] if nodes % pp == 0]
+    if any(getattr(layer.ffn, "n_experts", 0) for layer in asked.model.kinds_of_layer()):
+        found += [Layout(tp=tp, dp=count // tp, ep=tp, expert_tp=1) for tp in degrees[1:]]
+        if nodes > 1 or count <= node:
+            found += [Layout(tp=tp, dp=count // tp, ep=count, expert_tp=1) for tp in degrees if tp < count]
+    return found
 
 
 def _meets(found: Serving, tpot: float | None, ttft: float | None) -> bool:

@@ -8,9 +8,13 @@ from math import isfinite
 from typing import Any
 
 from calc.confidence import error_of
+from calc.generation import other_tokens
+from calc.model import Model
 from calc.results import Cell, Figure, Grid, Result, Row
 from calc.serving.answer import Asked, Limit, Serving
+from calc.serving.engines import later
 from calc.serving.inverse import Inverse
+from calc.units import figure
 
 NOT_MODELLED = (
     "not modelled: routing of requests between copies, preemption and recomputation when the cache overflows, "
@@ -67,9 +71,9 @@ def _title(serving: Serving) -> str:
     asked = serving.asked
     load = "all places taken"
     if asked.concurrency is not None:
-        load = f"{asked.concurrency:,g} users"
+        load = f"{asked.concurrency:,g} user{'s' if asked.concurrency != 1 else ''}"
     if asked.rate is not None:
-        load = f"{asked.rate:,g} requests/s"
+        load = f"{asked.rate:,g} request{'s' if asked.rate != 1 else ''}/s"
     model = asked.model.heading
     return (
         f"{model} on {asked.gpus} × {asked.accelerator.title}, {asked.engine.title} {asked.engine.version}, "
@@ -193,7 +197,7 @@ def _throughput(serving: Serving) -> Iterator[Row]:
     yield _row("throughput.requests_per_s", "requests a second", requests)
     if serving.asked.rate is not None:
         most = float(steady.saturation) * serving.asked.copies
-        share = f"asked for: {100 * serving.asked.rate / most:.3g} % of it"
+        share = f"asked for: {figure(serving.asked.rate / most, 'percent')} of it"
         yield _row("throughput.saturation", "  at most, at saturation", modelled("requests_per_s", most, ""), share)
     running = float(steady.running) * serving.asked.copies
     yield _row("throughput.running", "sequences that decode", Figure(running, "", "modelled"))
@@ -252,6 +256,8 @@ def _conditions(serving: Serving) -> Iterator[str]:
         f"{copies}; steps of at most {deployment.batched_tokens:,} tokens and {deployment.sequences:,} sequences; "
         f"prompts {'are read by other devices' if asked.prefill_gpus else prompts}"
     )
+    if aside := deployment.host_bytes:
+        yield f"experts in the host's memory: {figure(aside, 'B')} of each device"
     price = asked.accelerator.price
     if asked.usd_per_hour is None and price is not None:
         yield f"price: {price.usd_per_hour:,.2f} USD/h a device, {price.source}"
@@ -262,8 +268,11 @@ def _conditions(serving: Serving) -> Iterator[str]:
 def _remarks(serving: Serving) -> tuple[str, ...]:
     asked = serving.asked
     notes = list(asked.model.beyond(asked.input_tokens + asked.output_tokens))
+    notes += later(asked.engine)
     if serving.usd_per_hour is None and serving.fits:
         notes.append(f"no price is known of {asked.accelerator.name}: give one in US dollars per device and hour")
+    if asked.guesses and isinstance(asked.drafter, Model):
+        notes += other_tokens(asked.model, asked.drafter)
     unknown = sorted({one.kind for one in asked.inputs if one.tower is None})
     if unknown:
         notes.append(f"{asked.model.name}: no encoder of {' and '.join(unknown)} is published, its time is left out")

@@ -208,6 +208,16 @@ def test_speculation_reproduces_the_formula_of_its_paper() -> None:
     assert data["chosen"]["leviathan"] == pytest.approx(3.689 / (1 + 5 * ratio), rel=0.01)
 
 
+def test_a_drafter_with_another_tokenizer_is_noted() -> None:
+    def noted(target: str, drafter: str) -> bool:
+        return any("one tokenizer" in note for note in calc.speculate(target, drafter, acceptance=0.7).notes)
+
+    assert noted("llama-3.1-70b", "qwen3-0.6b")
+    assert not noted("llama-3.1-70b", "llama-3.2-1b")
+    assert not noted("qwen2.5-72b", "qwen2.5-0.5b")  # the same tokens, padded to 152,064 and 151,936
+    assert not noted("deepseek-v3", "mtp")
+
+
 def test_checking_touches_more_experts_of_a_mixture() -> None:
     """At batch 1 more tokens of a round meet more experts, whose weights must be read: no free lunch as with dense."""
     sparse = calc.speculate("deepseek-v3", "mtp", acceptance=0.85, drafted=1, context=4096).data["chosen"]

@@ -272,3 +272,9 @@ def test_more_compute_gives_less_loss() -> None:
 def test_a_wrong_number_gets_one_clear_line(calc_cli: Callable[..., Run]) -> None:
     assert "'1e' is not a number such as 1.4T" in refused(calc_cli("scale", "--compute", "1e"))
     assert "no quantity named 'flops'" in refused(calc_cli("lengths", "gpt-3", "flops"))
+
+
+def test_a_dense_size_is_as_good_as_itself(calc_cli: Callable[..., Run]) -> None:
+    lines = calc_cli("routed", "7B", "--experts", "1").out.splitlines()
+    assert lines[0] == "Routing at 130 B tokens, 7 B parameters before experts"
+    assert sum(line.endswith("7 B =") for line in lines) == 3

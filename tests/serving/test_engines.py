@@ -8,6 +8,7 @@ import pytest
 
 from calc import catalog
 from calc.errors import SpecError, UnknownName
+from calc.serving import serve
 from calc.serving.engines import load_engine, parsed, validated
 
 NAMES = catalog.names("engines")
@@ -40,6 +41,12 @@ def test_engines_are_there() -> None:
 )
 def test_versions(engine: str, version: str, field: str, value: object) -> None:
     assert getattr(load_engine(engine, version), field) == value
+
+
+@pytest.mark.parametrize(("version", "noted"), [(None, False), ("0.15.1", False), ("0.20.2", False), ("0.99", True)])
+def test_a_version_that_nothing_is_known_of_is_noted(version: str | None, noted: bool) -> None:
+    found = serve("llama-3.1-8b", "h100-sxm", input_tokens=100, output_tokens=10, concurrency=1, engine_version=version)
+    assert any("is later than 0.20" in note for note in found.to_result().notes) is noted
 
 
 @pytest.mark.parametrize(

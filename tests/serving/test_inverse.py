@@ -48,6 +48,17 @@ def test_fewest_devices() -> None:
     assert ask("llama-3.1-70b", weights_dtype="int4-linear", concurrency=4).solve("gpus").value == 1
 
 
+def test_fewest_devices_of_what_no_node_holds() -> None:
+    """A copy spans nodes: as a pipeline, or with its experts spread over all devices."""
+    dense = ask("llama-3.1-405b", concurrency=4).solve("gpus")
+    assert (dense.value, dense.condition) == (16, "as tp8 pp2")
+    routed = ask("deepseek-v3", gpus=32, ep=32, tp=1, input_tokens=32_768, concurrency=200)
+    found = routed.solve("gpus")
+    assert routed.fits
+    assert (found.value, found.condition) == (32, "as ep32 dp32")
+    assert ask("llama-3.1-405b", "rtx-4090").solve("gpus").value is None  # nothing joins several hosts of it
+
+
 def test_the_cache_format_that_fits() -> None:
     assert ask(concurrency=16).solve("cache-dtype").value == "bf16"
     tight = ask(input_tokens=100_000, concurrency=7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -91,12 +92,20 @@ def test_what_does_not_fit_is_an_answer_that_says_what_would() -> None:
     assert "one sequence" in long.reason
 
 
+def test_a_drafter_with_another_tokenizer_is_noted() -> None:
+    found = ask("llama-3.1-70b", gpus=4, concurrency=1, guesses=4, accepted=2.5, drafter="qwen3-0.6b").to_result()
+    assert any("one tokenizer" in note for note in found.notes)
+    assert found.grids[0].title.endswith(", 1 user")
+
+
 def test_beyond_saturation() -> None:
     found = ask(rate=1e4)
     assert found.fits
     assert not found.steady.stable
     assert found.bound.startswith("rate")
     assert json.loads(found.to_result().to_json())["ttft_s"] is None
+    [share] = (row.cells[2] for row in found.to_result().grids[0].rows if row.key == "throughput.saturation")
+    assert re.fullmatch(r"asked for: \d+,\d{3} % of it", share)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +157,11 @@ def test_host_experts_fit_where_they_would_not() -> None:
     assert not device.fits
     assert host.fits
     assert 0.01 < host.tpot_s < 0.3
+    everything = device.deployment.memory.weights.stored
+    assert host.deployment.host_bytes == everything - host.deployment.memory.weights.stored > 0.8 * everything
+    assert device.deployment.host_bytes == 0
+    assert any("host's memory" in note for note in host.to_result().grids[0].notes)
+    assert not any("host's memory" in note for note in device.to_result().grids[0].notes)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +171,8 @@ def test_host_experts_fit_where_they_would_not() -> None:
         ({"concurrency": 0.5}, "less than one user"),
         ({"rate": -1}, "rate"),
         ({"gpus": 0}, "gpus"),
-        ({"gpus": 3, "tp": 2}, "is not the number of devices"),
+        ({"gpus": 3, "tp": 2}, "is not the number of devices, 3$"),
+        ({"tp": 2}, "is not the number of devices, 1; give gpus, too$"),
         ({"gpus": 3}, "not divisible"),
         ({"cached": 2}, "share"),
         ({"guesses": 2}, "both guesses and accepted"),

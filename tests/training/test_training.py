@@ -125,7 +125,12 @@ def test_a_lora_run_has_no_weight_gradients_and_no_update() -> None:
     full, lora = (step_time(run_of(method=method)) for method in ("full", "lora"))
     assert lora.optimizer == 0 < full.optimizer
     assert lora.compute < 0.75 * full.compute
-    assert calc.train("llama-3-8b", "h100-sxm", 1, method="qlora").memory.weights < 2**33
+
+
+@pytest.mark.parametrize(("model", "adapted"), [("llama-3.1-8b", 41_943_040), ("llama-3.2-1b", 11_272_192)])
+def test_a_quantised_base_leaves_its_head_as_it_is(model: str, adapted: int) -> None:
+    weights = calc.train(model, "h100-sxm", 1, method="qlora", context=512).memory.weights
+    assert weights == calc.load(model).weight_bytes("nf4-linear") + 2 * adapted
 
 
 @pytest.mark.parametrize(("optimizer", "moved"), [("adam", 34), ("sgd-momentum", 26), ("sgd", 18)])
