@@ -181,8 +181,8 @@ class Accelerator(Record):
         """
         return self.peak(dtype) / self.memory_bytes_per_s
 
-    def link(self, span: int) -> Link:
-        """Return the link that a group of ``span`` neighbouring devices is bound by: the innermost that joins all.
+    def link(self, span: int, first: int = 0) -> Link:
+        """Return what ``span`` devices from number ``first`` on are bound by: the innermost link that joins all.
 
         Raises:
             CalcError: no link is stated that joins so many.
@@ -190,12 +190,18 @@ class Accelerator(Record):
         >>> from calc.catalog import load_accelerator
         >>> [load_accelerator("h100-sxm").link(span).kind for span in (8, 16)]
         ['nvlink', 'infiniband']
+        >>> load_accelerator("h100-sxm").link(5, first=4).kind  # one is in the next node
+        'infiniband'
         """
         for link in self.links:
-            if link.size is None or span <= link.size:
+            if link.size is None or first % link.size + span <= link.size:
                 return link
         most = max((link.size or 0 for link in self.links), default=1)
-        joined = f"{span:,} devices, at most {most:,}" if self.links else f"{span:,} devices: none is known"
+        joined = f"{span:,} devices: none is known"
+        if self.links:
+            joined = (
+                f"{span:,} devices, at most {most:,}" if span > most else f"one domain of {most:,} devices to the next"
+            )
         raise CalcError(
             f"no link of {self.name} joins {joined}; name a TOML file of it with one more [[links]] (its fields: calc "
             "schema accelerator-preset), or in Python an Accelerator with such links"

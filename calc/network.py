@@ -46,7 +46,7 @@ def path(call: Collective, accelerator: Accelerator) -> Path:
     Raises:
         CalcError: no link is stated that joins so many devices.
     """
-    whole = accelerator.link(call.span)
+    whole = accelerator.link(call.span, call.first)
     before = accelerator.links[: accelerator.links.index(whole)]
     if not before:
         return Path(ranks=call.size, local=call.size, inner=whole, outer=None)

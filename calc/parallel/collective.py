@@ -19,14 +19,16 @@ class Collective(Record):
 
     ``bytes`` is the whole tensor as one rank sees it: what an all-reduce adds up, what an all-gather ends with, what a
     reduce-scatter starts with, the buffer that an all-to-all sends from (its own part included), the message of a send.
-    The group has ``size`` ranks, each ``stride`` ranks from the next. ``after`` is the path of the table and the
-    operation whose result it is.
+    The group has ``size`` ranks, each ``stride`` ranks from the next, from rank ``first`` on; ``abreast`` groups side
+    by side wait for each other. ``after`` is the path of the table and the operation whose result it is.
     """
 
     kind: Kind
     bytes: Number
     size: int
     stride: int = 1
+    first: int = 0
+    abreast: int = 1
     count: Number = 1
     axis: Group
     after: str
@@ -34,8 +36,8 @@ class Collective(Record):
 
     @property
     def span(self) -> int:
-        """Devices from the first to the last rank of the group: which links it crosses."""
-        return (self.size - 1) * self.stride + 1
+        """Devices from the first to the last rank of the groups: which links they cross."""
+        return (self.size - 1) * self.stride + self.abreast
 
     @property
     def sent(self) -> Number:

@@ -217,10 +217,15 @@ def between_stages(
     if layout.sequence_parallel:
         elements = exact_div(elements, layout.tp)
     call = _call("send_recv", wire.of("activation").bytes(elements), "pp", layout, "stage", "forward")
-    call = replace(call, size=2)
-    forward = layout.virtual_stages - (stage == layout.pp - 1)
+    last, stride = layout.pp - 1, call.stride
+    call = replace(call, size=2, abreast=stride)  # all ranks of a stage send at once
+    forward = layout.virtual_stages - (stage == last)
     backward = layout.virtual_stages - (stage == 0)
+    # with virtual stages the last rank sends to the first, across all of them
+    around = replace(call, stride=last * stride)
     if forward:
-        yield replace(call, count=forward)
+        ahead = around if stage == last else replace(call, first=stage * stride)
+        yield replace(ahead, count=forward)
     if training and backward:
-        yield replace(call, count=backward, direction="backward")
+        back = around if stage == 0 else replace(call, first=(stage - 1) * stride)
+        yield replace(back, count=backward, direction="backward")

@@ -289,8 +289,11 @@ class Steps:
         """Return the collectives of a stage, with the bytes that each has anyway and those for every token."""
         if stage not in self._called:
             ways = Ways(dispatch=self.engine.dispatch)
+            layout = self.layout
+            if layout.ep * layout.etp <= layout.tp:  # copies share no experts: the stages of one stand side by side
+                layout = replace(layout, dp=1)
             few, many = (
-                collectives(self.model, self.layout, self._pass(number, 1, 1, "decode"), stage=stage, ways=ways)
+                collectives(self.model, layout, self._pass(number, 1, 1, "decode"), stage=stage, ways=ways)
                 for number in (FEW, 2 * FEW)
             )
             slopes = [(b.bytes - a.bytes) / FEW for a, b in zip(few, many, strict=True)]

@@ -212,7 +212,22 @@ def test_pipeline_neighbours_exchange_once_a_virtual_stage() -> None:
         ("backward", "send_recv", size // 2): 2,
     }
     [call] = [call for call in calls("llama-3-8b", virtual, pass_, stage=1) if call.axis == "pp"]
-    assert (call.size, call.stride, call.span) == (2, 2, 3)
+    assert (call.size, call.stride, call.first, call.span) == (2, 2, 2, 4)  # ranks 2 and 3 send to 4 and 5
+    sent = {call.direction: call for call in calls("llama-3-8b", virtual, pass_, stage=3, training=True)
+            if call.kind == "send_recv"}  # fmt: skip
+    assert (sent["backward"].first, sent["backward"].span) == (4, 4)
+    assert (sent["forward"].first, sent["forward"].span) == (0, 8)  # around, to the first
+
+
+def test_stages_of_one_node_and_of_two_are_joined_by_different_links() -> None:
+    device, pass_ = catalog.load_accelerator("h100-sxm"), Pass.prefill(2048)
+    found = {
+        stage: device.link(call.span, call.first).kind
+        for stage in range(3)
+        for call in calls("llama-3-8b", Layout(tp=4, pp=4), pass_, stage=stage)
+        if call.kind == "send_recv"
+    }
+    assert found == {0: "nvlink", 1: "infiniband", 2: "nvlink"}
 
 
 def test_a_tied_table_is_reduced_between_the_ends() -> None:

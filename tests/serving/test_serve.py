@@ -323,3 +323,10 @@ def test_prediction_modules_that_guess_take_memory() -> None:
     more = own.memory.weights.total - plain.memory.weights.total
     assert 1 < more / (plain.memory.weights.stored / 61) < 1.6  # a layer like the 61, its table and head
     assert own.capacity.logical_bytes == pytest.approx(plain.capacity.logical_bytes * 62 / 61)
+
+
+def test_stages_beyond_a_node_need_a_network_and_copies_within_one_do_not() -> None:
+    asked = {"gpus": 64, "input_tokens": 1000, "output_tokens": 200, "concurrency": 8}
+    with pytest.raises(CalcError, match="no link of rtx-4090 joins one domain of 8 devices to the next"):
+        serve("llama-3.1-70b", "rtx-4090", tp=4, pp=16, **asked)
+    assert serve("llama-3.1-70b", "rtx-4090", tp=4, pp=2, dp=8, **asked).fits
