@@ -11,15 +11,19 @@ from calc.charts.drawing.cells import draw_table, size_of_table
 from calc.errors import SpecError
 
 QUANTITIES: Mapping[str, str] = {
-    "parameters": "parameters",
-    "forward": "FLOPs, forward",
-    "visible": "FLOPs, mask",
-    "backward": "FLOPs, backward",
-    "decode": "FLOPs, decode",
+    "parameters": "params",
+    "forward": "FLOPs forward",
+    "visible": "FLOPs mask",
+    "backward": "FLOPs back",
+    "decode": "FLOPs decode",
     "elements": "beyond matmul",
     "read": "bytes read",
     "written": "bytes written",
-    "cache": "cache bytes",
+    "cache": "bytes cache",
+    "kept": "bytes kept",
+    "kept, selective": "kept, core redone",
+    "kept, flash": "kept, fused",
+    "kept, full": "kept, layers redone",
 }
 """Quantity of a check → the head of its column; what is not here has a column of its own name."""
 FOLDED = {"visible elements": "elements", "decode elements": "elements"}

@@ -264,7 +264,7 @@ def test_proof_shows_what_differs() -> None:
     assert len(data.panels) == 2
     cells = data.panel.cells
     assert cells is not None
-    assert data.panel.x.names == ("FLOPs, forward", "FLOPs, decode", "something new")
+    assert data.panel.x.names == ("FLOPs forward", "FLOPs decode", "something new")
     assert cells.values == ((1.0, 1.0, None), (1.0, 0.0, 1.0))
     assert "2 differ" in data.finding
 
