@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
@@ -20,7 +18,7 @@ transformers = pytest.importorskip("transformers")
 
 from tests.importers.whole import BATCH, built, counted, stored, tokens  # noqa: E402
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("quiet")]
 
 TOKENS = 6
 SIZES: dict[str, Any] = {
@@ -64,14 +62,6 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("chameleon", "ChameleonModel", {"vocabulary_map": {"<image>": 3}, "vq_config": {}}),
 ]  # fmt: skip
 """Types, their classes in the library, and what a file of them needs beside the sizes."""
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    transformers.logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def read(data: dict[str, Any]) -> Imported:

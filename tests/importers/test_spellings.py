@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 
 from tests.importers.whole import stored  # noqa: E402
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("quiet")]
 
 SIZES: dict[str, Any] = {
     "hidden_size": 48, "intermediate_size": 40, "num_hidden_layers": 8, "num_attention_heads": 4,
@@ -77,14 +75,6 @@ FILES: list[tuple[str, dict[str, Any]]] = [
     }),
     ("aria_text", {**SIZES, "moe_num_experts": 8, "moe_topk": 2, "moe_num_shared_experts": 2, "mlp_bias": True}),
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    transformers.logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def read(data: dict[str, Any]) -> Imported:
