@@ -181,6 +181,11 @@ class Accelerator(Record):
         """
         return self.peak(dtype) / self.memory_bytes_per_s
 
+    @property
+    def networked(self) -> bool:
+        """Whether something joins devices of several domains."""
+        return len(self.links) > 1
+
     def link(self, span: int, first: int = 0) -> Link:
         """Return what ``span`` devices from number ``first`` on are bound by: the innermost link that joins all.
 

@@ -11,7 +11,7 @@ from calc.checks import listed
 from calc.errors import CalcError, SpecError
 from calc.hardware import Accelerator
 from calc.model import Model
-from calc.parallel import Layout, check
+from calc.parallel import Layout, check, has_experts
 from calc.records import Record, named_record, replace
 from calc.serving.engines import Engine, load_engine
 from calc.serving.weights import served_form
@@ -114,22 +114,17 @@ def _layouts(model: Model, device: Accelerator, max_gpus: int) -> Iterator[Layou
     widest; copies of one device that share their experts, in a domain and over several.
     """
     domain = min(device.links[0].size or WIDEST, WIDEST) if device.links else 1
-    network = len(device.links) > 1
     widths = [width for width in (1, 2, 4, 8, 16) if width <= domain]
     found = [Layout(tp=width) for width in widths]
-    if network and domain > 1:
+    if device.networked and domain > 1:
         found.append(Layout(tp=widths[-1], pp=2))
-    if _routed(model):
+    if has_experts(model):
         found += [Layout(tp=width, ep=width, expert_tp=1) for width in widths[1:]]
-        shared = [width for width in (8, 16, 32) if width <= (WIDEST_EXPERTS if network else domain)]
+        shared = [width for width in (8, 16, 32) if width <= (WIDEST_EXPERTS if device.networked else domain)]
         found += [Layout(dp=width, ep=width) for width in shared]
     for layout in found:
         if layout.gpus <= max_gpus and _legal(model, layout):
             yield layout
-
-
-def _routed(model: Model) -> bool:
-    return any(getattr(layer.ffn, "n_experts", 0) for layer in model.kinds_of_layer() if layer.ffn)
 
 
 def _legal(model: Model, layout: Layout) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from calc.checks import idle
 from calc.errors import SpecError
-from calc.parallel import Layout
+from calc.parallel import Layout, has_experts
 from calc.records import Record, named_record, replace
 from calc.serving.answer import Asked, Serving, answered
 from calc.serving.steady import Replica, Steady
@@ -144,9 +144,9 @@ def _layouts(asked: Asked, count: int) -> list[Layout]:
     degrees = [tp for tp in (1, 2, 4, 8, 16, 32, 64) if tp <= min(count, node) and count % tp == 0]
     found = [Layout(tp=tp, dp=count // tp) for tp in degrees]
     # what has no network beyond its node cannot have a copy on several
-    nodes = count // degrees[-1] if len(asked.accelerator.links) > 1 else 1
+    nodes = count // degrees[-1] if asked.accelerator.networked else 1
     found += [Layout(tp=degrees[-1], pp=pp, dp=nodes // pp) for pp in COUNTS[1:] if nodes % pp == 0]
-    if any(getattr(layer.ffn, "n_experts", 0) for layer in asked.model.kinds_of_layer()):
+    if has_experts(asked.model):
         found += [Layout(tp=tp, dp=count // tp, ep=tp, expert_tp=1) for tp in degrees[1:]]
         if nodes > 1 or count <= node:
             found += [Layout(tp=tp, dp=count // tp, ep=count, expert_tp=1) for tp in degrees if tp < count]
