@@ -64,14 +64,6 @@ def solar(config: Config) -> Model:
     return plain(config)
 
 
-def pangu(config: Config) -> Model:
-    """Read openPangu Embedded: Llama, with one key for the biases of the whole attention."""
-    config.ignore(*HARMLESS)
-    bias = config.flag("bias", default=True)
-    mixer = attention(config, qkv_bias=bias, o_bias=bias)
-    return decoder(config, mixer, feed_forward(config, bias=False), head=_head(config))
-
-
 def phi3small(config: Config) -> Model:
     """Read Phi-3-small: biases everywhere, layer norms; block-sparse layers, which are counted as full ones."""
     config.ignore("blocksparse_homo_head_pattern", "blocksparse_block_size", "blocksparse_num_local_blocks")
@@ -124,7 +116,7 @@ def smallthinker(config: Config) -> Model:
 
 
 def internlm(config: Config) -> Model:
-    """Read InternLM 1 and 2: Llama, with one key for the biases of the whole attention."""
+    """Read InternLM 1 and 2 and openPangu Embedded: Llama, with one key for the biases of the whole attention."""
     config.ignore(*HARMLESS)
     bias = config.flag("bias", default=True)
     mixer = attention(config, qkv_bias=bias, o_bias=bias)

@@ -131,7 +131,7 @@ def step3(config: Config) -> Model:
     """
     config.refuse("num_attention_groups", 1)
     config.rename(num_attention_groups="num_key_value_heads", max_position_embedding="max_position_embeddings")
-    config.data = {"hidden_act": "silu", "num_key_value_heads": 1, **config.data}
+    config.assume(hidden_act="silu", num_key_value_heads=1)
     config.ignore("max_seq_len", "use_mfa", "use_moe", "moe_every_n_layer", "use_im_start_end", "image_token_len")
     without_mtp(config)
     n_layers = depth(config)

@@ -19,19 +19,19 @@ def _said(config: Config, model: Model, *more: str) -> Model:
 
 def dream(config: Config) -> Model:
     """Read Dream: Qwen 2.5's layers."""
-    config.data = {"tie_word_embeddings": False, **config.data}
+    config.assume(tie_word_embeddings=False)
     return _said(config, qwen2(config))
 
 
 def sdar(config: Config) -> Model:
     """Read SDAR: Qwen 3's layers."""
-    config.data = {"tie_word_embeddings": False, **config.data}
+    config.assume(tie_word_embeddings=False)
     return _said(config, qwen3(config))
 
 
 def sdar_moe(config: Config) -> Model:
     """Read SDAR with experts: Qwen3-MoE's layers."""
-    config.data = {"tie_word_embeddings": False, **config.data}
+    config.assume(tie_word_embeddings=False)
     return _said(config, qwen3_moe(config))
 
 
@@ -39,7 +39,7 @@ def llada(config: Config) -> Model:
     """Read LLaDA: Llama's layers under the names of OLMo's first code, whose widths count each projection."""
     if config.text("block_type", default="llama") != "llama":
         raise config.error("block_type other than llama is not supported for llada")
-    config.data = {"layer_norm_type": "rms", "activation_type": "silu", **config.data}
+    config.assume(layer_norm_type="rms", activation_type="silu")
     return _said(config, hf_olmo(config), "input_emb_norm", "rope_theta", "residual_dropout", "embedding_dropout")
 
 

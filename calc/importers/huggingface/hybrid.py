@@ -464,6 +464,8 @@ def _either(inner: Config, nested: str, config: Config, plain: str) -> int:
 def _delta_with_experts(config: Config, kinds: list[str], mixers: Mapping[str, Callable[[], Attention]]) -> Model:
     config.ignore("activation_situ_beta", "activation_situ_linear_beta", "latent_moe_use_norm")
     d_latent = config.optional_size("routed_expert_hidden_size")
+    if d_latent:  # Kimi K3's index has them whole, although its quantisation's list does not name them
+        config.unquantised.append("re:.*routed_expert_(down|up)_proj.*")
 
     def routed() -> FeedForward:
         return experts(

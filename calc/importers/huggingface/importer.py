@@ -128,14 +128,17 @@ def _thinker(data: dict[str, Any], origin: str) -> Config:
     return config
 
 
-_MINICPM: Final = {"2.0": "minicpm", "2": "minicpm", "2.5": "llama", "2.6": "qwen2", "4.0": "llama", "4": "llama"}
-"""Text models of MiniCPM-V and -o by their version; from 4.5 on Qwen3."""
+_MINICPM: Final = {
+    "2.0": "minicpm", "2": "minicpm", "2.5": "llama", "2.6": "qwen2", "4.0": "llama", "4": "llama", "4.5": "qwen3",
+    "4.6": "qwen3",
+}  # fmt: skip
+"""Text models of MiniCPM-V and -o by their version."""
 
 
 def _versioned(data: dict[str, Any], origin: str) -> Config:
     """Return the reader of a file that holds its text model's keys beside the others and says its version alone."""
     version = str(data.get("version", "2.6"))
-    kind = "qwen3" if version in ("4.5", "4.6") else _MINICPM.get(version)
+    kind = _MINICPM.get(version)
     if kind is None:
         raise ConfigError(f"version = {shown(version)} of {data['model_type']} is not known ({origin})")
     config = Config(data, model_type=kind, origin=origin)
@@ -207,9 +210,8 @@ def _weights_dtype(config: Config, data: dict[str, Any], model: Model) -> str:
     ]
     quantised = next((one for one in both if one), None)
     if isinstance(quantised, dict):
-        if config.data.get("routed_expert_hidden_size") and isinstance(quantised.get("ignore"), list):
-            # Kimi K3's index has them whole, although its list does not name them
-            quantised = {**quantised, "ignore": [*quantised["ignore"], "re:.*routed_expert_(down|up)_proj.*"]}
+        if config.unquantised and isinstance(quantised.get("ignore"), list):
+            quantised = {**quantised, "ignore": [*quantised["ignore"], *config.unquantised]}
         weights = weights_of(quantised, data.get("expert_dtype", config.data.get("expert_dtype")), model)
         if weights:
             for note in weights.notes:

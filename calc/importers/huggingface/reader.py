@@ -23,8 +23,7 @@ def class_defaults() -> dict[str, dict[str, Any]]:
 
     Taken from transformers 5.24; a test compares them with the installed package.
     """
-    text = Path(__file__).with_name("defaults.json").read_text("utf-8")
-    loaded: dict[str, dict[str, Any]] = json.loads(text)
+    loaded: dict[str, dict[str, Any]] = _packaged("defaults.json")
     return loaded
 
 
@@ -34,9 +33,12 @@ def aliases() -> dict[str, dict[str, str]]:
 
     Taken from transformers 5.24; a test compares them with the installed package.
     """
-    text = Path(__file__).with_name("aliases.json").read_text("utf-8")
-    loaded: dict[str, dict[str, str]] = json.loads(text)
+    loaded: dict[str, dict[str, str]] = _packaged("aliases.json")
     return loaded
+
+
+def _packaged(name: str) -> Any:
+    return json.loads(Path(__file__).with_name(name).read_text("utf-8"))
 
 
 class Config:
@@ -54,6 +56,8 @@ class Config:
         self.origin = origin
         self.path = path
         self.notes: list[str] = []
+        self.unquantised: list[str] = []
+        """Modules that a family's checkpoints store whole, whatever their quantisation says."""
         self.used: set[str] = set()
         self.sections: list[Config] = []
         self._defaults: Mapping[str, Any] | None = None
@@ -85,6 +89,10 @@ class Config:
             if self.data.get(key) is not None and self.data.get(name, self.data[key]) != self.data[key]:
                 raise self.error(f"{self.path}{key} and {self.path}{name} contradict")
         self.data = {keys.get(key, key): value for key, value in self.data.items()}
+
+    def assume(self, **values: Any) -> None:
+        """Take values where the file has none: what a class says that transformers does not know."""
+        self.data = {**values, **self.data}
 
     def ignore(self, *keys: str) -> None:
         """Pass over keys that change nothing in this family."""
@@ -271,8 +279,10 @@ class Config:
                 )
         return found
 
-    def section(self, key: str) -> Config:
+    def section(self, key: str, defaults: Mapping[str, Any] | None = None) -> Config:
         """Return an object inside this one as a reader of its own; empty where it is absent or null.
+
+        ``defaults`` are those of the object's class.
 
         Raises:
             ConfigError: not an object.
@@ -284,7 +294,7 @@ class Config:
         if not isinstance(value, dict):
             raise self._wrong(key, value, "an object")
         inner = Config(value, model_type=self.model_type, origin=self.origin, path=f"{self.path}{key}.")
-        inner.data, inner.aliases, inner._defaults = value, {}, {}
+        inner.data, inner.aliases, inner._defaults = value, {}, defaults or {}
         inner.notes = self.notes
         self.sections.append(inner)
         return inner

@@ -17,8 +17,7 @@ from calc.records import replace
 def refined_web(config: Config) -> Model:
     """Read Falcon's first files: 7B has one key-value head, 40B two norms and the heads that ``n_head_kv`` says."""
     grouped = config.model_type == "RefinedWeb"
-    class_says = {"new_decoder_architecture": grouped, "multi_query": not grouped, "tie_word_embeddings": True}
-    config.data = {**class_says, **config.data}
+    config.assume(new_decoder_architecture=grouped, multi_query=not grouped, tie_word_embeddings=True)
     config.ignore("apply_residual_connection_post_layernorm")
     return falcon(config)
 

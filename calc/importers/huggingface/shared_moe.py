@@ -357,7 +357,7 @@ def mimo_v2(config: Config) -> Model:
         if given:
             config.note(f"the text model of mimo_v2 alone: its {' and '.join(given)} parts are not counted")
         config.ignore("vision_config", "audio_config", "processor_config", "attention_projection_layout")
-        config.data = {"hidden_act": "silu", "tie_word_embeddings": False, **config.data}
+        config.assume(hidden_act="silu", tie_word_embeddings=False)
     n_layers = depth(config)
     pattern = config.items("hybrid_layer_pattern", length=n_layers)
     listed = config.items("moe_layer_freq", length=n_layers)

@@ -32,9 +32,8 @@ def t5gemma(config: Config) -> Model:
     name = str((config.items("architectures") or ["T5GemmaForConditionalGeneration"])[0])
     if not name.endswith("ForConditionalGeneration"):
         raise config.error(f"architectures names {name[:40]}: only the whole encoder-decoder is supported")
-    sides = [config.section(key) for key in ("encoder", "decoder")]
+    sides = [config.section(key, _MODULE) for key in ("encoder", "decoder")]
     for side in sides:
-        side._defaults = _MODULE
         side.ignore("is_decoder", "cross_attention_hidden_size", "query_pre_attn_scalar", "tie_word_embeddings")
     encoder, decoder = sides
     d_model = width(decoder)

@@ -66,11 +66,15 @@ def _block(config: Config, index: int, block: Any, d_model: int) -> tuple[int | 
             found.append(config.whole(f"{here}.{name}.{key}", part.get(key)))
         else:
             factor = part.get(key)
-            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < 100:
+            if not _is_factor(factor, 100):
                 raise config.error(f"{here}.{name}.{key} is not a number above 0")
             # two thirds of the plain width, rounded up to a multiple of 256
             found.append(256 * -(-int(2 * factor * d_model / 3) // 256))
     return found[0], found[1]
+
+
+def _is_factor(value: Any, most: int) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < most
 
 
 def openelm(config: Config) -> Model:
@@ -113,7 +117,7 @@ def _nearest(config: Config, factor: Any, d_model: int, step: int) -> int:
     Raises:
         ConfigError: the factor is not a number above 0.
     """
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < 1000:
+    if not _is_factor(factor, 1000):
         raise config.error("ffn_multipliers holds something that is not a number above 0")
     exact = factor * d_model  # a float, as in the class: 1.9 · 1280 is half-way between two multiples of 256
     near = max(step, int(exact + step / 2) // step * step)
