@@ -161,6 +161,16 @@ def times(value: float) -> str:
     return _round(value, 3)
 
 
+def counted(number: float, noun: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "user"), counted(8192, "token"), counted(0.5, "request")
+    ('1 user', '8,192 tokens', '0.5 requests')
+    """
+    written = f"{number:,}" if isinstance(number, int) else f"{number:,g}"
+    return f"{written} {noun}" if number == 1 else f"{written} {noun}s"
+
+
 def span(low: object, high: object, unit: str, digits: int = 4, around: object = None) -> str:
     """Write a range: both ends in the prefix of the higher one, and one figure where they are written alike.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from calc.charts.chart import Asked, Chart, dotted, shared_length, sources, times, tokens
+from calc.charts.chart import Asked, Chart, dotted, shared_length, sources, times
 from calc.charts.data import Axis, ChartData, Panel, Series
 from calc.charts.drawing.lines import draw
 from calc.errors import SpecError
 from calc.model import Model
-from calc.units import figure
+from calc.units import counted, figure
 
 FIRST = 2**10
 LONGEST = 2**20
@@ -93,9 +93,10 @@ def _finding(series: tuple[Series, ...], last: int) -> str:
         kept = f"{least} keeps {figure(held[least], 'B')}"
         if not growing and len(series[0].x) > 1:
             return f"{kept}, however long the context is"
-        return f"{kept} for {tokens(at)}" + (f": {figure(held[least] / at, 'B')} for each" if at > 1 else "")
+        return f"{kept} for {counted(at, 'token')}" + (f": {figure(held[least] / at, 'B')} for each" if at > 1 else "")
     ratio = times(held[most] / held[least])
-    return f"At {tokens(at)} {most} keeps {figure(held[most], 'B')}, {least} {figure(held[least], 'B')}: {ratio} less"
+    high, low = figure(held[most], "B"), figure(held[least], "B")
+    return f"At {counted(at, 'token')} {most} keeps {high}, {least} {low}: {ratio} less"
 
 
 CHART = Chart(

@@ -131,15 +131,6 @@ def several(names: Iterable[str], most: int = 3) -> str:
     return " and ".join(filter(None, (", ".join(found[:-1]), found[-1]))) if found else ""
 
 
-def tokens(count: int) -> str:
-    """Write a number of tokens.
-
-    >>> tokens(1), tokens(8192)
-    ('1 token', '8,192 tokens')
-    """
-    return f"{count:,} token" if count == 1 else f"{count:,} tokens"
-
-
 def dotted(series: Iterable[Series]) -> str:
     """Say what the dotted parts of lines are; nothing where no line has one."""
     if not any(each.stated is not None and each.x[-1] > each.stated for each in series):

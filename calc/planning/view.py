@@ -10,6 +10,7 @@ from calc.planning.demand import HOURS
 from calc.planning.families import LINEAR
 from calc.results import Figure, Grid, Row
 from calc.roofline.efficiency import measured
+from calc.units import counted
 
 SHOWN = 8
 """Lines of a table at most."""
@@ -27,14 +28,13 @@ def grids(plan: Plan) -> tuple[Grid, ...]:
 def _choices(plan: Plan) -> Grid:
     lengths, wanted, rate = plan.demand.lengths, plan.objectives, plan.demand.rate
     title = (
-        f"{plan.title}: {rate:,g} request{'s' if rate != 1 else ''}/s of {lengths.input_tokens:,.0f} + "
+        f"{plan.title}: {counted(rate, 'request')}/s of {lengths.input_tokens:,.0f} + "
         f"{lengths.output_tokens:,.0f} tokens, TTFT ≤ {wanted.ttft:g} s, TPOT ≤ {1000 * wanted.tpot:g} ms "
         f"at p{100 * wanted.quantile:g}"
     )
     rows = [_choice(number, one, _named(plan)) for number, one in enumerate(shown(plan.choices), start=1)]
     if not rows:
-        most = f"{plan.max_gpus:,} GPU{'s' if plan.max_gpus > 1 else ''}"
-        rows = [Row("none", (f"nothing of up to {most} would do", *(None,) * 6))]
+        rows = [Row("none", (f"nothing of up to {counted(plan.max_gpus, 'GPU')} would do", *(None,) * 6))]
     columns = ("deployment", "GPUs", "TTFT", "TPOT", "load", "USD/h", "USD/M")
     return Grid(title, columns, tuple(rows), tuple(_notes(plan)))
 

@@ -16,7 +16,7 @@ from calc.records import Record, named_record, replace
 from calc.serving.answer import Asked, Serving, answered
 from calc.serving.steady import Replica, Steady
 from calc.serving.steps import Batch
-from calc.units import dtype
+from calc.units import counted, dtype
 
 MOST = 2**24
 """Neither contexts nor batches are looked for beyond this."""
@@ -71,7 +71,7 @@ def longest_context(serving: Serving, *, tpot: float | None = None, ttft: float 
         prompt = max(context - asked.output_tokens, asked.media_tokens + 1)
         return not limits or _keeps(answered(replace(load, input_tokens=prompt)), tpot, ttft)
 
-    each = f"{users:,g} sequence{'s' if users > 1 else ''} of this length in the cache of each copy"
+    each = f"{counted(users, 'sequence')} of this length in the cache of each copy"
     condition = " and ".join((each, *(limit.text() for limit in limits)))
     return Inverse(question="longest context", value=last(holds), unit="tokens", condition=condition)
 
@@ -182,7 +182,8 @@ def cache_dtype_that_fits(serving: Serving, *, tpot: float | None = None, ttft: 
             )
     many = users * asked.copies
     within = f" within {' and '.join(limits)}" if limits else ""
-    text = f"{many:,g} sequence{'s do' if many > 1 else ' does'} not fit in {CACHE_FORMATS[-1]} either{within}"
+    do = "do" if many > 1 else "does"
+    text = f"{counted(many, 'sequence')} {do} not fit in {CACHE_FORMATS[-1]} either{within}"
     return Inverse(question="cache format that fits", value=None, unit="", condition=text)
 
 

@@ -14,7 +14,7 @@ from calc.results import Cell, Figure, Grid, Result, Row
 from calc.serving.answer import Asked, Limit, Serving
 from calc.serving.engines import later
 from calc.serving.inverse import Inverse
-from calc.units import figure
+from calc.units import counted, figure
 
 NOT_MODELLED = (
     "not modelled: routing of requests between copies, preemption and recomputation when the cache overflows, "
@@ -71,9 +71,9 @@ def _title(serving: Serving) -> str:
     asked = serving.asked
     load = "all places taken"
     if asked.concurrency is not None:
-        load = f"{asked.concurrency:,g} user{'s' if asked.concurrency != 1 else ''}"
+        load = counted(asked.concurrency, "user")
     if asked.rate is not None:
-        load = f"{asked.rate:,g} request{'s' if asked.rate != 1 else ''}/s"
+        load = f"{counted(asked.rate, 'request')}/s"
     model = asked.model.heading
     return (
         f"{model} on {asked.gpus} × {asked.accelerator.title}, {asked.engine.title} {asked.engine.version}, "
@@ -190,9 +190,7 @@ def _throughput(serving: Serving) -> Iterator[Row]:
     per_gpu = _delivered(serving, "output_tokens_per_s_per_gpu", serving.output_tokens_per_s_per_gpu, "tokens")
     total = _delivered(serving, "output_tokens_per_s", serving.output_tokens_per_s, "tokens")
     yield _row("throughput.output_tokens_per_s", "output tokens a second", total, "", "Throughput")
-    yield _row(
-        "throughput.output_tokens_per_s_per_gpu", "  of each device", per_gpu, f"{gpus} device{'s' if gpus > 1 else ''}"
-    )
+    yield _row("throughput.output_tokens_per_s_per_gpu", "  of each device", per_gpu, counted(gpus, "device"))
     requests = _delivered(serving, "requests_per_s", serving.requests_per_s, "")
     yield _row("throughput.requests_per_s", "requests a second", requests)
     if serving.asked.rate is not None:
